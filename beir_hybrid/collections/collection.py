@@ -1,0 +1,358 @@
+"""A parallel collection: questions and passages in many languages, and which answers which.
+
+Inside, a text is a row number; ids are strings at the rim only. A setting is a view: it names rows, it copies no text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from beir_hybrid.errors import BeirHybridError, unknown
+
+IntArray = npt.NDArray[np.int64]
+Kind = Literal["mono", "cross", "multi"]
+KINDS: tuple[Kind, ...] = ("mono", "cross", "multi")
+_V = TypeVar("_V")
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """Who asks in which language, and where the answer is looked for.
+
+    `mono`: passages of the question's own language. `cross`: passages of one other language. `multi`: the passages of
+    all languages in one pool. Prints as `xquad-r/mono/en`, `xquad-r/cross/en-de` (question language first) and
+    `xquad-r/multi/en`; every folder, id, run, report and command uses that string.
+    """
+
+    collection: str
+    kind: Kind
+    query_language: str
+    passage_language: str | None = None
+
+    def __str__(self) -> str:
+        languages = self.query_language
+        if self.kind == "cross":
+            languages += f"-{self.passage_language}"
+        return f"{self.collection}/{self.kind}/{languages}"
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Texts by row: `ids[i]`, `texts[i]` and `language[i]`, a number into the collection's languages."""
+
+    ids: Sequence[str]
+    texts: Sequence[str]
+    language: npt.NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Relevance:
+    """Query row -> its relevant passage rows, ascending: `passages[start[q] : start[q + 1]]`."""
+
+    start: IntArray
+    passages: IntArray
+
+    def __getitem__(self, query: int) -> IntArray:
+        return self.passages[self.start[query] : self.start[query + 1]]
+
+    @cached_property
+    def queries(self) -> IntArray:
+        """The query row of each pair, aligned with `passages`."""
+        return np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """What a result must carry about its data."""
+
+    licence: str
+    citation: str
+    origin: str
+    text_mode: str = "sentence"
+
+
+@dataclass(frozen=True, eq=False)
+class MultilingualCollection:
+    """Parallel questions and passages in several languages.
+
+    Attributes:
+        name: The name in every setting, result and file.
+        languages: Codes, in the order of the numbers in `Texts.language`.
+        queries, passages: The texts.
+        items: The ids of the parallel questions; `query_item[q]` is the item of query row `q`. Two queries of one item
+            are translations of each other.
+        relevant: Which passages answer a query, in every language.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    queries: Texts
+    passages: Texts
+    items: Sequence[str]
+    query_item: IntArray
+    relevant: Relevance
+    info: CollectionInfo
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.name!r}, {len(self.languages)} languages, {len(self.queries)} queries, "
+            f"{len(self.passages)} passages)"
+        )
+
+    @cached_property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every setting in which at least one question has a relevant passage: mono, then cross, then multi."""
+        pairs = self._language_pairs
+        codes = self.languages
+        found = [Setting(self.name, "mono", a) for i, a in enumerate(codes) if (i, i) in pairs]
+        found += [
+            Setting(self.name, "cross", a, b)
+            for i, a in enumerate(codes)
+            for j, b in enumerate(codes)
+            if i != j and (i, j) in pairs
+        ]
+        if len(codes) > 1:
+            asking = {query for query, _ in pairs}
+            found += [Setting(self.name, "multi", a) for i, a in enumerate(codes) if i in asking]
+        return tuple(found)
+
+    def setting(self, name: str) -> Setting:
+        """The setting called `name`, with or without the collection before it: `cross/en-de`.
+
+        Raises:
+            BeirHybridError: there is none of that name.
+        """
+        by_name = {str(setting): setting for setting in self.settings}
+        wanted = name if name.startswith(f"{self.name}/") else f"{self.name}/{name}"
+        if wanted not in by_name:
+            raise unknown("setting", wanted, by_name)
+        return by_name[wanted]
+
+    def view(self, setting: Setting | str) -> SettingView:
+        """The queries, the passages and the relevance of one setting."""
+        return SettingView(self, self.setting(str(setting)))
+
+    def language_number(self, code: str) -> int:
+        """The number of the language `code`.
+
+        Raises:
+            BeirHybridError: the collection has no such language.
+        """
+        if code not in self.languages:
+            raise unknown(f"language in {self.name}:", code, self.languages)
+        return self.languages.index(code)
+
+    @cached_property
+    def passage_group(self) -> IntArray:
+        """Shape (passages,): a number that passages share when they answer the same question, that is, translations.
+
+        Passages that answer nothing have a group each. Groups are closed: where one language splits what another says
+        in one sentence, all the parts are one group.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        first = self.relevant.passages[self.relevant.start[:-1][self.relevant.queries]]
+        links = coo_array(
+            (np.ones(len(first), dtype=np.int8), (first, self.relevant.passages)), [len(self.passages)] * 2
+        )
+        groups: IntArray = connected_components(links, directed=False)[1].astype(np.int64)
+        return groups
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over every id, text, language and relevance: two collections with one digest are the same data."""
+        state = hashlib.sha256()
+        for texts in (self.queries, self.passages):
+            for identifier, text, language in zip(texts.ids, texts.texts, texts.language, strict=True):
+                for part in (identifier, text, self.languages[language]):
+                    encoded = part.encode("utf-8", "surrogatepass")
+                    state.update(len(encoded).to_bytes(4, "little") + encoded)
+        state.update(self.relevant.start.tobytes() + self.relevant.passages.tobytes())
+        return state.hexdigest()
+
+    @cached_property
+    def _language_pairs(self) -> frozenset[tuple[int, int]]:
+        asked = self.queries.language[self.relevant.queries]
+        found = self.passages.language[self.relevant.passages]
+        pairs = np.unique(np.stack([asked, found], axis=1), axis=0)
+        return frozenset((int(a), int(b)) for a, b in pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class SettingView:
+    """One setting of a collection, as rows and as the three mappings that BEIR takes. Copies no text."""
+
+    collection: MultilingualCollection
+    setting: Setting
+
+    @cached_property
+    def passage_rows(self) -> IntArray:
+        """The rows of the passages that are searched, ascending."""
+        passages = self.collection.passages
+        if self.setting.kind == "multi":
+            return np.arange(len(passages))
+        language = self.setting.passage_language or self.setting.query_language
+        return np.flatnonzero(passages.language == self.collection.language_number(language))
+
+    @cached_property
+    def query_rows(self) -> IntArray:
+        """The rows of the questions that have a relevant passage in this setting, ascending."""
+        asked = self.collection.relevant.queries[self._pairs]
+        return np.unique(asked)
+
+    @cached_property
+    def _pairs(self) -> npt.NDArray[np.bool_]:
+        collection = self.collection
+        relevant = collection.relevant
+        asked: npt.NDArray[np.bool_] = collection.queries.language[relevant.queries] == collection.language_number(
+            self.setting.query_language
+        )
+        if self.setting.kind == "multi":
+            return asked
+        language = self.setting.passage_language or self.setting.query_language
+        found: npt.NDArray[np.bool_] = collection.passages.language[relevant.passages] == collection.language_number(
+            language
+        )
+        return asked & found
+
+    @property
+    def corpus(self) -> Mapping[str, dict[str, Any]]:
+        """`{passage id: {"title": "", "text": ..., "metadata": {"language": ...}}}`, read from the collection."""
+        passages, codes = self.collection.passages, self.collection.languages
+
+        def document(row: int) -> dict[str, Any]:
+            return {
+                "title": "",
+                "text": passages.texts[row],
+                "metadata": {"language": codes[passages.language[row]]},
+            }
+
+        return RowMapping(passages.ids, self.passage_rows, document)
+
+    @property
+    def queries(self) -> Mapping[str, str]:
+        """`{query id: text}`, read from the collection."""
+        return RowMapping(self.collection.queries.ids, self.query_rows, self.collection.queries.texts.__getitem__)
+
+    @property
+    def qrels(self) -> Mapping[str, dict[str, int]]:
+        """`{query id: {passage id: 1}}`, relevant passages of this setting only."""
+        relevant, ids = self.collection.relevant, self.collection.passages.ids
+        kept = self._pairs
+
+        def judged(row: int) -> dict[str, int]:
+            span = slice(relevant.start[row], relevant.start[row + 1])
+            return {ids[passage]: 1 for passage in relevant.passages[span][kept[span]]}
+
+        return RowMapping(self.collection.queries.ids, self.query_rows, judged)
+
+
+class RowMapping(Mapping[str, _V], Generic[_V]):
+    """A read-only mapping from the ids of some rows to what `value(row)` makes of them, on demand and in row order."""
+
+    def __init__(self, ids: Sequence[str], rows: IntArray, value: Callable[[int], _V]) -> None:
+        self._ids, self._rows, self._value = ids, rows, value
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._ids[row] for row in self._rows)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {self._ids[row]: int(row) for row in self._rows}
+
+    def __getitem__(self, key: str) -> _V:
+        return self._value(self._row_of[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._row_of
+
+
+@dataclass
+class CollectionBuilder:
+    """Collects rows while a reader goes through its files, and checks them when the collection is built.
+
+    `where` in the methods names the place in the source for errors.
+    """
+
+    name: str
+    languages: tuple[str, ...]
+    info: CollectionInfo
+    _queries: tuple[list[str], list[str], list[int]] = field(default_factory=lambda: ([], [], []))
+    _passages: tuple[list[str], list[str], list[int]] = field(default_factory=lambda: ([], [], []))
+    _query_item: list[int] = field(default_factory=list)
+    _items: dict[str, int] = field(default_factory=dict)
+    _answers: list[tuple[int, int]] = field(default_factory=list)
+    _seen: dict[str, str] = field(default_factory=dict)
+
+    def add_passage(self, identifier: str, text: str, language: int, where: str) -> int:
+        """Add a passage and return its row."""
+        return self._add(self._passages, identifier, text, language, where)
+
+    def add_query(self, identifier: str, text: str, language: int, item: str, answer: int, where: str) -> int:
+        """Add a question of the parallel `item`, answered by the passage row `answer`; return its row."""
+        row = self._add(self._queries, identifier, text, language, where)
+        number = self._items.setdefault(item, len(self._items))
+        self._query_item.append(number)
+        self._answers.append((number, answer))
+        return row
+
+    def _add(
+        self, rows: tuple[list[str], list[str], list[int]], identifier: str, text: str, language: int, where: str
+    ) -> int:
+        if identifier in self._seen:
+            raise BeirHybridError(
+                f"{where}: the id {identifier!r} is used twice (first at {self._seen[identifier]}). "
+                "Every question and passage needs an id of its own within its language."
+            )
+        self._seen[identifier] = where
+        ids, texts, languages = rows
+        ids.append(identifier)
+        texts.append(text)
+        languages.append(language)
+        return len(ids) - 1
+
+    def build(self) -> MultilingualCollection:
+        """The collection: a passage that answers an item answers it in whatever language it is asked.
+
+        Raises:
+            BeirHybridError: there is no question or no passage.
+        """
+        if not self._queries[0] or not self._passages[0]:
+            raise BeirHybridError(f"{self.name}: no question with a passage in {self.info.origin}; nothing to search.")
+        # Answers are unique (item, passage) pairs in order, so that an item's answers are one slice.
+        answers = np.unique(np.array(self._answers, dtype=np.int64), axis=0)
+        starts = np.searchsorted(answers[:, 0], np.arange(len(self._items) + 1))
+        item = np.array(self._query_item, dtype=np.int64)
+        counts = np.diff(starts)[item]
+        start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        offset = np.arange(start[-1]) - np.repeat(start[:-1], counts)
+        passages = answers[np.repeat(starts[item], counts) + offset, 1]
+        return MultilingualCollection(
+            name=self.name,
+            languages=self.languages,
+            queries=self._texts(self._queries),
+            passages=self._texts(self._passages),
+            items=tuple(self._items),
+            query_item=item,
+            relevant=Relevance(start, passages),
+            info=self.info,
+        )
+
+    @staticmethod
+    def _texts(rows: tuple[list[str], list[str], list[int]]) -> Texts:
+        ids, texts, languages = rows
+        return Texts(tuple(ids), tuple(texts), np.array(languages, dtype=np.int16))

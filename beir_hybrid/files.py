@@ -1,0 +1,161 @@
+"""Files at the rim: where the cache is, and writing that happens whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from beir_hybrid.errors import BeirHybridError
+
+
+def cache_root() -> Path:
+    """The folder for what is downloaded or converted: `BEIR_HYBRID_CACHE`, else the user's cache folder."""
+    if own := os.environ.get("BEIR_HYBRID_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "beir_hybrid"
+
+
+def offline() -> bool:
+    """Whether the user has forbidden the network (`BEIR_HYBRID_OFFLINE` or `HF_HUB_OFFLINE`)."""
+    return any(
+        os.environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"}
+        for name in ("BEIR_HYBRID_OFFLINE", "HF_HUB_OFFLINE")
+    )
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path` to write; on success it is fsynced and renamed to `path`.
+
+    On failure the temporary file is removed and what stood at `path` before stays as it was.
+
+    Raises:
+        BeirHybridError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    with _as_one_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            _fsync(temporary)
+            os.replace(temporary, path)
+            _fsync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path` to fill; on success it is fsynced and renamed to `path`.
+
+    Where `path` exists by then, it is kept and ours dropped (another process was first), unless `replace` is true.
+
+    Raises:
+        BeirHybridError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    with _as_one_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            for entry in sorted(temporary.rglob("*")):
+                _fsync(entry)
+            _fsync(temporary)
+            if replace and path.exists():
+                retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+                os.replace(path, retired / "was")
+                os.replace(temporary, path)
+                shutil.rmtree(retired, ignore_errors=True)
+            elif not path.exists():
+                try:
+                    os.rename(temporary, path)
+                except OSError:
+                    if not path.exists():  # else another process was first, and its folder is as good
+                        raise
+            _fsync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path` as readable JSON (sorted by nothing: the caller's order is the reader's)."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read the JSON file `path`; `what` names it in errors.
+
+    Raises:
+        BeirHybridError: it is missing, unreadable, not UTF-8 or not JSON; says the line.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BeirHybridError(f"{path}: no such file; expected {what}.") from None
+    except OSError as error:
+        raise BeirHybridError(f"{path}: cannot be read ({error.strerror}); expected {what}.") from None
+    except json.JSONDecodeError as error:
+        raise BeirHybridError(
+            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); expected {what}. "
+            "The file may be cut short: fetch or write it again."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise BeirHybridError(f"{path}: not UTF-8 at byte {error.start}; expected {what}.") from None
+    except RecursionError:
+        raise BeirHybridError(f"{path}: nested too deeply to be {what}.") from None
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _as_one_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # raised by a library for its own reasons, not by the file system
+            raise
+        raise BeirHybridError(
+            f"{path}: cannot be written ({error.strerror or error}). Nothing was left half written. "
+            "Free space, or choose a folder that you may write to."
+        ) from error
+
+
+def _fsync(path: Path) -> None:
+    # Windows has no descriptor for a folder; there the rename alone must do.
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
