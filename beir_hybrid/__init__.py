@@ -1,1 +1,67 @@
-"""Hybrid batch training and evaluation of multilingual retrievers, for BEIR and Pyserini."""
+"""Hybrid batch training and evaluation of multilingual retrievers, for BEIR and Pyserini.
+
+The names are imported when they are first used: `import beir_hybrid` is fast, needs no torch, and touches no file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.version import __version__
+
+if TYPE_CHECKING:
+    from beir_hybrid.anserini.export import export_pyserini
+    from beir_hybrid.collections.collection import MultilingualCollection, Setting
+    from beir_hybrid.collections.registry import available, load
+    from beir_hybrid.encoders.dense import DenseEncoder
+    from beir_hybrid.evaluation.grid import evaluate_grid
+    from beir_hybrid.evaluation.measures import RankDistance
+    from beir_hybrid.training.batching import HybridBatchSampler
+    from beir_hybrid.training.pairs import ParallelPairs
+    from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
+
+_HOMES = {
+    "DenseEncoder": "encoders.dense",
+    "HybridBatchSampler": "training.batching",
+    "HybridTrainer": "training.trainer",
+    "HybridTrainingArguments": "training.trainer",
+    "MultilingualCollection": "collections.collection",
+    "ParallelPairs": "training.pairs",
+    "RankDistance": "evaluation.measures",
+    "Setting": "collections.collection",
+    "available": "collections.registry",
+    "evaluate_grid": "evaluation.grid",
+    "export_pyserini": "anserini.export",
+    "load": "collections.registry",
+}
+
+__all__ = [
+    "BeirHybridError",
+    "DenseEncoder",
+    "HybridBatchSampler",
+    "HybridTrainer",
+    "HybridTrainingArguments",
+    "MultilingualCollection",
+    "ParallelPairs",
+    "RankDistance",
+    "Setting",
+    "__version__",
+    "available",
+    "evaluate_grid",
+    "export_pyserini",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

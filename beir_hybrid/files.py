@@ -109,7 +109,7 @@ def read_json(path: Path, what: str) -> Any:
         BeirHybridError: it is missing, unreadable, not UTF-8 or not JSON; says the line.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes().decode("utf-8-sig"))  # else json guesses UTF-16 and 32
     except FileNotFoundError:
         raise BeirHybridError(f"{path}: no such file; expected {what}.") from None
     except OSError as error:

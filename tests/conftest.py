@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from beir_hybrid.collections.collection import CollectionBuilder, CollectionInfo, MultilingualCollection
-
 from beir_hybrid.encoders.bundled import bundled_encoder
 
 
@@ -32,7 +31,7 @@ def make_collection(
     """
     random_ = random.Random(seed)
     words = {
-        code: [f"{code}{stem}" for stem in "river tower music engine garden winter letter market".split()]
+        code: [code + stem for stem in ("river", "tower", "music", "engine", "garden", "winter", "letter", "market")]
         for code in languages
     }
     builder = CollectionBuilder("toy", languages, CollectionInfo("CC0-1.0", "", "made by the tests"))
@@ -62,7 +61,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, toy_collection: Multili
     """The folder of a sentence-transformers model: 2 layers of BERT, 32 dimensions, always the same weights."""
     import torch
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
@@ -70,9 +69,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, toy_collection: Multili
     tokenizer = BertWordPieceTokenizer(lowercase=True)
     texts = [*toy_collection.queries.texts, *toy_collection.passages.texts, "query: passage:"]
     tokenizer.train_from_iterator(texts, vocab_size=400, show_progress=False)
-    (folder / "bert").mkdir()
-    tokenizer.save_model(str(folder / "bert"))
-    BertTokenizerFast(vocab_file=str(folder / "bert" / "vocab.txt")).save_pretrained(folder / "bert")
+    BertTokenizerFast(vocab=tokenizer.get_vocab()).save_pretrained(folder / "bert")
     config = BertConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=32,

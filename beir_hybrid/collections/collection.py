@@ -54,6 +54,18 @@ class Texts:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def row_of(self) -> Mapping[str, int]:
+        """Id -> row; made once, for every view."""
+        return {identifier: row for row, identifier in enumerate(self.ids)}
+
+    @cached_property
+    def rows_by_language(self) -> tuple[IntArray, ...]:
+        """The rows of each language, ascending."""
+        order = np.argsort(self.language, kind="stable")
+        counts = np.bincount(self.language, minlength=1)
+        return tuple(np.split(order, np.cumsum(counts)[:-1]))
+
 
 @dataclass(frozen=True, eq=False)
 class Relevance:
@@ -196,35 +208,24 @@ class SettingView:
     collection: MultilingualCollection
     setting: Setting
 
-    @cached_property
+    @property
     def passage_rows(self) -> IntArray:
         """The rows of the passages that are searched, ascending."""
         passages = self.collection.passages
-        if self.setting.kind == "multi":
-            return np.arange(len(passages))
-        language = self.setting.passage_language or self.setting.query_language
-        return np.flatnonzero(passages.language == self.collection.language_number(language))
+        language = self._passage_language
+        return np.arange(len(passages)) if language is None else passages.rows_by_language[language]
 
     @cached_property
     def query_rows(self) -> IntArray:
         """The rows of the questions that have a relevant passage in this setting, ascending."""
-        asked = self.collection.relevant.queries[self._pairs]
-        return np.unique(asked)
-
-    @cached_property
-    def _pairs(self) -> npt.NDArray[np.bool_]:
-        collection = self.collection
-        relevant = collection.relevant
-        asked: npt.NDArray[np.bool_] = collection.queries.language[relevant.queries] == collection.language_number(
-            self.setting.query_language
+        collection, relevant = self.collection, self.collection.relevant
+        rows = collection.queries.rows_by_language[collection.language_number(self.setting.query_language)]
+        language = self._passage_language
+        found = (
+            relevant.passages >= 0 if language is None else collection.passages.language[relevant.passages] == language
         )
-        if self.setting.kind == "multi":
-            return asked
-        language = self.setting.passage_language or self.setting.query_language
-        found: npt.NDArray[np.bool_] = collection.passages.language[relevant.passages] == collection.language_number(
-            language
-        )
-        return asked & found
+        before = np.concatenate([[0], np.cumsum(found)])
+        return rows[before[relevant.start[rows + 1]] > before[relevant.start[rows]]]
 
     @property
     def corpus(self) -> Mapping[str, dict[str, Any]]:
@@ -238,47 +239,51 @@ class SettingView:
                 "metadata": {"language": codes[passages.language[row]]},
             }
 
-        return RowMapping(passages.ids, self.passage_rows, document)
+        return RowMapping(passages, self.passage_rows, document)
 
     @property
     def queries(self) -> Mapping[str, str]:
         """`{query id: text}`, read from the collection."""
-        return RowMapping(self.collection.queries.ids, self.query_rows, self.collection.queries.texts.__getitem__)
+        return RowMapping(self.collection.queries, self.query_rows, self.collection.queries.texts.__getitem__)
 
     @property
     def qrels(self) -> Mapping[str, dict[str, int]]:
         """`{query id: {passage id: 1}}`, relevant passages of this setting only."""
-        relevant, ids = self.collection.relevant, self.collection.passages.ids
-        kept = self._pairs
+        relevant, passages, language = self.collection.relevant, self.collection.passages, self._passage_language
 
         def judged(row: int) -> dict[str, int]:
-            span = slice(relevant.start[row], relevant.start[row + 1])
-            return {ids[passage]: 1 for passage in relevant.passages[span][kept[span]]}
+            rows = relevant[row]
+            kept = rows if language is None else rows[passages.language[rows] == language]
+            return {passages.ids[passage]: 1 for passage in kept}
 
-        return RowMapping(self.collection.queries.ids, self.query_rows, judged)
+        return RowMapping(self.collection.queries, self.query_rows, judged)
+
+    @property
+    def _passage_language(self) -> int | None:
+        """The number of the language that is searched; None for all."""
+        if self.setting.kind == "multi":
+            return None
+        return self.collection.language_number(self.setting.passage_language or self.setting.query_language)
 
 
 class RowMapping(Mapping[str, _V], Generic[_V]):
     """A read-only mapping from the ids of some rows to what `value(row)` makes of them, on demand and in row order."""
 
-    def __init__(self, ids: Sequence[str], rows: IntArray, value: Callable[[int], _V]) -> None:
-        self._ids, self._rows, self._value = ids, rows, value
+    def __init__(self, texts: Texts, rows: IntArray, value: Callable[[int], _V]) -> None:
+        self._texts, self._rows, self._value = texts, rows, value
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[str]:
-        return (self._ids[row] for row in self._rows)
-
-    @cached_property
-    def _row_of(self) -> dict[str, int]:
-        return {self._ids[row]: int(row) for row in self._rows}
+        return (self._texts.ids[row] for row in self._rows)
 
     def __getitem__(self, key: str) -> _V:
-        return self._value(self._row_of[key])
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._row_of
+        row = self._texts.row_of[key]
+        place = int(np.searchsorted(self._rows, row))
+        if place == len(self._rows) or self._rows[place] != row:
+            raise KeyError(key)
+        return self._value(row)
 
 
 @dataclass

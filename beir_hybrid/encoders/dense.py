@@ -69,18 +69,19 @@ class DenseEncoder:
         prompts = retrieval_prompts(self.model, self.name)
         self.query_prompt = prompts["query"] if query_prompt is None else query_prompt
         self.passage_prompt = prompts["passage"] if passage_prompt is None else passage_prompt
+        # In the model too, so that training it uses them and saving it keeps them.
+        self.model.prompts = {**self.model.prompts, "query": self.query_prompt, "document": self.passage_prompt}
         self.precision = _precision(precision, self.model.device.type)
         self.batch_tokens = batch_tokens
         self.progress = progress
 
-    def encode_queries(self, queries: Sequence[str], batch_size: int | None = None, **_: Any) -> FloatArray:
-        """Shape (queries, dimension). `batch_size` caps the texts of a batch; BEIR's other options are ignored."""
-        return self._encode(list(queries), self.query_prompt, batch_size, "questions")
+    def encode_queries(self, queries: Sequence[str], **_: Any) -> FloatArray:
+        """Shape (queries, dimension). BEIR's options are taken and ignored: batches go by `batch_tokens`."""
+        return self._encode(list(queries), self.query_prompt, "questions")
 
     def encode_corpus(
         self,
         corpus: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[str]],
-        batch_size: int | None = None,
         **_: Any,
     ) -> FloatArray:
         """Shape (passages, dimension). A passage is its title, if any, a blank and its text."""
@@ -90,7 +91,12 @@ class DenseEncoder:
         else:
             pairs = ((passage.get("title"), passage["text"]) for passage in corpus)  # type: ignore[assignment]
         joined = [f"{title} {text}".strip() if title else text for title, text in pairs]
-        return self._encode(joined, self.passage_prompt, batch_size, "passages")
+        return self._encode(joined, self.passage_prompt, "passages")
+
+    @property
+    def batching(self) -> str:
+        """How the model was trained, where HybridTrainer left its record; else empty."""
+        return str((training_record(self.name) or {}).get("batching", ""))
 
     def describe(self) -> dict[str, Any]:
         """What a result must carry about its encoder."""
@@ -108,7 +114,7 @@ class DenseEncoder:
         record = training_record(self.name)
         return about | ({"training": record} if record else {})
 
-    def _encode(self, texts: list[str], prompt: str, batch_size: int | None, what: str) -> FloatArray:
+    def _encode(self, texts: list[str], prompt: str, what: str) -> FloatArray:
         import torch
         from sentence_transformers.util import batch_to_device
         from tqdm.auto import tqdm
@@ -122,7 +128,7 @@ class DenseEncoder:
         # disable=None: a bar on a terminal, nothing in a log file.
         bar = tqdm(total=len(texts), desc=f"Encoding {what}", unit="text", disable=None if self.progress else True)
         with bar, torch.inference_mode(), autocast:
-            for rows in _batches(lengths, self.batch_tokens, batch_size or len(texts)):
+            for rows in _batches(lengths, self.batch_tokens):
                 features = self.model.preprocess([texts[row] for row in rows], prompt=prompt or None)
                 output = self.model(batch_to_device(features, device))["sentence_embedding"]
                 vectors[rows] = torch.nn.functional.normalize(output.float(), dim=1).cpu().numpy()
@@ -164,6 +170,7 @@ def load_model(name: str | Path, device: str | None = None) -> SentenceTransform
     else:
         path = text
     import torch
+    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
@@ -176,7 +183,7 @@ def load_model(name: str | Path, device: str | None = None) -> SentenceTransform
                 model = SentenceTransformer(modules=[transformer, pooling], device=device)
             else:
                 model = SentenceTransformer(path, device=device, trust_remote_code=False, local_files_only=offline())
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -217,12 +224,12 @@ def training_record(model: str | Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _batches(lengths: npt.NDArray[np.int64], budget: int, most: int) -> Iterator[npt.NDArray[np.int64]]:
+def _batches(lengths: npt.NDArray[np.int64], budget: int) -> Iterator[npt.NDArray[np.int64]]:
     """Rows in batches, longest first, so that memory runs out at once or never."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        size = max(1, min(most, budget // max(1, int(lengths[order[start]]))))
+        size = max(1, budget // max(1, int(lengths[order[start]])))
         yield order[start : start + size]
         start += size
 

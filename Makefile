@@ -1,0 +1,42 @@
+# make demo: the main job, from a fresh machine to a report.   make test: the test suite.
+# Both need Python 3.11 or newer, make and the package index; everything is installed into .venv.
+# With a GPU, `make TORCH=torch==2.13.0 demo` installs the index's own build of torch.
+
+PYTHON ?= python3
+TORCH ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCK := requirements.txt
+
+.PHONY: demo test lint docs clean
+
+demo: $(VENV)/.installed
+	$(BIN)/beir-hybrid demo $(ARGS)
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.torch:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with make PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing torch (the CPU build where it is to be had) ..."
+	@PIP="$(PIP)" TORCH="$(TORCH)" sh scripts/install-torch
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch $(LOCK) setup.cfg pyproject.toml
+	@echo "installing beir-hybrid and what it stands on ..."
+	$(PIP) install --quiet -r $(LOCK) -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
+	$(PIP) install --quiet -r requirements-test.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info demo-report

@@ -1,0 +1,5 @@
+"""`python -m beir_hybrid.cli`, which torchrun and accelerate can start."""
+
+from beir_hybrid.cli import main
+
+main()

@@ -1,0 +1,71 @@
+"""beir-hybrid evaluate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from beir_hybrid.cli import options
+
+
+def evaluate(
+    model: options.Model,
+    collection: options.Collection = "xquad-r",
+    data_dir: options.DataDir = None,
+    languages: options.Languages = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(help="A kind (mono, cross, multi) or one setting (cross/en-de); may be repeated. Default: all."),
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A measure in ir-measures' notation; may be repeated. Default: AP and R@1 (mono, cross), AP, R@10 and "
+            "RankDistance (multi)."
+        ),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures as JSON.", show_default=False)] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write results.json, report.md and heatmap.png to this folder.", show_default=False),
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="What tables call this model.", show_default=False)] = None,
+    precision: options.Precision = "auto",
+    query_prompt: options.QueryPrompt = None,
+    passage_prompt: options.PassagePrompt = None,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Evaluate even on data that the model was trained on.")
+    ] = False,
+) -> None:
+    """Evaluate MODEL in every language setting of a collection.
+
+    Each text is encoded once. **mono**: passages of the question's language. **cross**: passages of one other
+    language. **multi**: all languages in one pool. **macro** is the mean over settings, **micro** over questions.
+    **RankDistance** is the language bias: the distance in ranks between the translations of an answer in the pool.
+
+    `beir-hybrid evaluate bundled:multilingual-e5-small --collection xquad-r --json out.json`
+    """
+    data = options.load_collection(collection, data_dir, languages)
+    from beir_hybrid.evaluation.grid import check_grid, evaluate_grid
+    from beir_hybrid.evaluation.report import summary_table, write_report
+
+    check_grid(data, measures=measure, settings=setting)  # before the model is loaded, which takes a while
+    encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
+    results = evaluate_grid(
+        encoder,
+        data,
+        measures=measure,
+        settings=setting,
+        system=system or encoder.name,
+        batching=encoder.batching,
+        allow_seen=allow_seen,
+    )
+    typer.echo(summary_table([results]))
+    if json is not None:
+        results.write_json(json)
+        typer.echo(f"figures: {json}")
+    if report is not None:
+        for path in write_report([results], report):
+            typer.echo(f"report: {path}")

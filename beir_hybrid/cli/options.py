@@ -1,0 +1,61 @@
+"""Options that several commands share, so that they mean the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.collections.registry import load
+
+if TYPE_CHECKING:
+    from beir_hybrid.encoders.dense import DenseEncoder
+
+Model = Annotated[
+    str,
+    typer.Argument(help="Hub id, folder, or bundled:multilingual-e5-small.", metavar="MODEL", show_default=False),
+]
+Collection = Annotated[str, typer.Option(help="A collection's name: see `beir-hybrid datasets`.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that holds the collection's folder (DIR/xquad-r/en.json, ...). Without it: BEIR_HYBRID_DATA, the "
+        "cache, else the published address.",
+        show_default=False,
+    ),
+]
+Languages = Annotated[
+    str | None,
+    typer.Option(
+        help="Only these languages, comma-separated. Results then carry them in the collection's name.",
+        show_default=False,
+    ),
+]
+Precision = Annotated[
+    str, typer.Option(help="float32, bf16, or auto: bf16 where the processor has units for it.", metavar="KIND")
+]
+QueryPrompt = Annotated[
+    str | None,
+    typer.Option(help="Put before each question; by default what the model or its family says.", show_default=False),
+]
+PassagePrompt = Annotated[str | None, typer.Option(help="Put before each passage.", show_default=False)]
+
+
+def load_collection(name: str, data_dir: Path | None, languages: str | None) -> MultilingualCollection:
+    """The collection that these options name."""
+    codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
+    return load(name, data_dir=data_dir, languages=codes)
+
+
+def load_encoder(model: str, query_prompt: str | None, passage_prompt: str | None, precision: str) -> DenseEncoder:
+    """The encoder that these options name."""
+    from beir_hybrid.encoders.dense import DenseEncoder
+
+    return DenseEncoder(
+        model,
+        query_prompt=query_prompt,
+        passage_prompt=passage_prompt,
+        precision=precision,  # type: ignore[arg-type]  # checked there
+    )

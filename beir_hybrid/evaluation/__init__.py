@@ -1,0 +1,1 @@
+"""Rankings in, figures out."""

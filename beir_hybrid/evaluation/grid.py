@@ -1,0 +1,332 @@
+"""Every language setting of a collection from one encoding of its texts."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import ir_measures
+import numpy as np
+import numpy.typing as npt
+
+from beir_hybrid.collections.collection import KINDS, IntArray, Kind, MultilingualCollection, Relevance, Setting, Texts
+from beir_hybrid.errors import BeirHybridError, unknown
+from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, package_versions
+from beir_hybrid.evaluation.measures import DEFAULT, defined_in, parse, setting_ranks, values
+from beir_hybrid.retrieval.search import Progress, RelevantRanks, relevant_ranks
+
+Measures = Sequence[str | ir_measures.Measure]
+
+
+class Encoder(Protocol):
+    """BEIR's model contract. `score_function` ("cos_sim", the default, or "dot") and `describe()` are optional."""
+
+    def encode_queries(self, queries: list[str], batch_size: int, **kwargs: Any) -> Any:
+        """Shape (queries, dimensions)."""
+
+    def encode_corpus(self, corpus: list[dict[str, str]], batch_size: int, **kwargs: Any) -> Any:
+        """Shape (passages, dimensions), of dicts with `title` and `text`."""
+
+
+def evaluate_grid(
+    encoder: Encoder,
+    collection: MultilingualCollection,
+    *,
+    measures: Measures | None = None,
+    settings: Sequence[str] | None = None,
+    system: str = "",
+    batching: str = "",
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Results:
+    """Encode each text once and read out every setting.
+
+    Args:
+        encoder: Anything with BEIR's two methods. Texts that are equal are encoded once and share the vector, so that
+            they tie exactly. Vectors are normalised unless `encoder.score_function` is "dot".
+        measures: Names for every setting; by default those of the papers (`measures.DEFAULT`). RankDistance is
+            computed in multi settings only.
+        settings: Kinds (`mono`) or single settings (`cross/en-de`); all by default. Only the languages that these
+            need are encoded. An average is given where all of its settings are evaluated.
+        system, batching: What was evaluated and how it was trained, for the figures.
+        batch_size: Handed to the encoder.
+        progress: Show progress on stderr.
+
+    Raises:
+        BeirHybridError: an unknown measure or setting; vectors of the wrong shape, not finite, or zero.
+    """
+    plan = _plan(collection, measures, settings)
+    part = _needed(collection, plan)
+    started = time.perf_counter()
+    questions = part.collection.queries.texts
+    query_vectors, queries_encoded = _encode_once(
+        questions, lambda texts: encoder.encode_queries(texts, batch_size=batch_size, show_progress_bar=progress)
+    )
+    passage_vectors, passages_encoded = _encode_once(
+        part.collection.passages.texts,
+        lambda texts: encoder.encode_corpus(
+            [{"title": "", "text": text} for text in texts], batch_size=batch_size, show_progress_bar=progress
+        ),
+    )
+    seconds = time.perf_counter() - started
+    results = _read_out(
+        query_vectors,
+        passage_vectors,
+        part,
+        plan,
+        Figure(collection.name, system, batching, "", "", "", "", 0.0, 0),
+        _score_function(getattr(encoder, "score_function", "cos_sim")),
+        progress,
+    )
+    describe = getattr(encoder, "describe", None)
+    provenance = dict(results.provenance)
+    timing = {"encode_seconds": round(seconds, 3), **provenance.pop("timing")}
+    provenance["encoder"] = dict(describe()) if callable(describe) else {"class": type(encoder).__qualname__}
+    provenance["texts_encoded"] = {"queries": queries_encoded, "passages": passages_encoded}
+    return replace(results, provenance={**provenance, "timing": timing})
+
+
+def grid_from_embeddings(
+    query_vectors: npt.ArrayLike,
+    passage_vectors: npt.ArrayLike,
+    collection: MultilingualCollection,
+    *,
+    measures: Measures | None = None,
+    settings: Sequence[str] | None = None,
+    system: str = "",
+    batching: str = "",
+    score_function: str = "cos_sim",
+    progress: bool = False,
+) -> Results:
+    """Read out every setting from vectors of all of the collection's texts, in its order.
+
+    Args:
+        query_vectors: Shape (queries, dimensions).
+        passage_vectors: Shape (passages, dimensions).
+        score_function: "cos_sim" normalises the vectors, "dot" takes them as they are.
+
+    Raises:
+        BeirHybridError: as `evaluate_grid`.
+    """
+    plan = _plan(collection, measures, settings)
+    part = _needed(collection, plan)
+    asked, found = _array(query_vectors, len(collection.queries)), _array(passage_vectors, len(collection.passages))
+    blank = Figure(collection.name, system, batching, "", "", "", "", 0.0, 0)
+    return _read_out(
+        asked[part.query_rows], found[part.passage_rows], part, plan, blank, _score_function(score_function), progress
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    measures: Mapping[Kind, tuple[ir_measures.Measure, ...]]
+    settings: tuple[Setting, ...]
+    everything: tuple[Setting, ...]
+
+
+def _plan(collection: MultilingualCollection, measures: Measures | None, settings: Sequence[str] | None) -> _Plan:
+    if isinstance(measures, str) or isinstance(settings, str):
+        raise BeirHybridError('measures and settings are lists of names, as in measures=["AP"]; found one string.')
+    chosen = _chosen(collection, settings)
+    by_kind: dict[Kind, tuple[ir_measures.Measure, ...]] = {}
+    for kind in KINDS:
+        parsed = dict.fromkeys(parse(measure) for measure in (DEFAULT[kind] if measures is None else measures))
+        by_kind[kind] = tuple(measure for measure in parsed if defined_in(measure, kind))
+    if not any(by_kind[setting.kind] for setting in chosen):
+        raise BeirHybridError(
+            f"none of the measures {[str(measure) for measure in measures or ()]} is defined in "
+            f"{', '.join(sorted({setting.kind for setting in chosen}))} settings; RankDistance needs multi."
+        )
+    return _Plan(by_kind, chosen, collection.settings)
+
+
+def _chosen(collection: MultilingualCollection, names: Sequence[str] | None) -> tuple[Setting, ...]:
+    if names is None:
+        return collection.settings
+    known = {str(setting): [setting] for setting in collection.settings}
+    for setting in collection.settings:
+        known.setdefault(f"{collection.name}/{setting.kind}", []).append(setting)
+    wanted: set[Setting] = set()
+    for name in names:
+        full = name if name.startswith(f"{collection.name}/") else f"{collection.name}/{name}"
+        if full not in known:
+            raise unknown("setting", full, known)
+        wanted.update(known[full])
+    if not wanted:
+        raise BeirHybridError(f"no settings were asked for; leave `settings` out for all of {collection.name}.")
+    return tuple(setting for setting in collection.settings if setting in wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The rows of a collection that some settings need, as a collection of its own."""
+
+    whole: MultilingualCollection
+    collection: MultilingualCollection
+    query_rows: IntArray
+    passage_rows: IntArray
+
+
+def _needed(collection: MultilingualCollection, plan: _Plan) -> _Part:
+    asking = {setting.query_language for setting in plan.settings}
+    searched = {setting.passage_language or setting.query_language for setting in plan.settings}
+    if any(setting.kind == "multi" for setting in plan.settings):
+        searched = set(collection.languages)
+    asks = _is_in(collection, collection.queries, asking)
+    found = _is_in(collection, collection.passages, searched)
+    if asks.all() and found.all():
+        return _Part(collection, collection, np.arange(len(asks)), np.arange(len(found)))
+    relevant = collection.relevant
+    kept = asks[relevant.queries] & found[relevant.passages]
+    counts = np.bincount(relevant.queries[kept], minlength=len(asks))[asks]
+    new_row = np.cumsum(found) - 1
+    part = replace(
+        collection,
+        queries=_rows(collection.queries, asks),
+        passages=_rows(collection.passages, found),
+        query_item=collection.query_item[asks],
+        relevant=Relevance(np.append(0, np.cumsum(counts)), new_row[relevant.passages[kept]]),
+    )
+    return _Part(collection, part, np.flatnonzero(asks), np.flatnonzero(found))
+
+
+def _is_in(collection: MultilingualCollection, texts: Texts, languages: set[str]) -> npt.NDArray[np.bool_]:
+    numbers = [number for number, code in enumerate(collection.languages) if code in languages]
+    return np.isin(texts.language, numbers)
+
+
+def _rows(texts: Texts, kept: npt.NDArray[np.bool_]) -> Texts:
+    rows = np.flatnonzero(kept).tolist()
+    return Texts([texts.ids[row] for row in rows], [texts.texts[row] for row in rows], texts.language[rows])
+
+
+def _read_out(
+    query_vectors: npt.NDArray[Any],
+    passage_vectors: npt.NDArray[Any],
+    part: _Part,
+    plan: _Plan,
+    blank: Figure,
+    score_function: str,
+    progress: bool,
+) -> Results:
+    normalise = score_function == "cos_sim"
+    query_vectors = _vectors(query_vectors, part.collection.queries, normalise)
+    passage_vectors = _vectors(passage_vectors, part.collection.passages, normalise)
+    started = time.perf_counter()
+    with _bar(progress) as advance:
+        ranks = relevant_ranks(query_vectors, passage_vectors, part.collection, advance)
+    by_setting = {setting: _values(part.collection, ranks, setting, plan) for setting in plan.settings}
+    seconds = time.perf_counter() - started
+    provenance = {
+        **data_provenance(part.whole),
+        "score_function": score_function,
+        "dimensions": int(query_vectors.shape[1]),
+        "measures": {kind: [str(measure) for measure in plan.measures[kind]] for kind in KINDS},
+        "versions": package_versions(),
+        "timing": {"rank_seconds": round(seconds, 3)},
+    }
+    return Results(tuple(_figures(by_setting, plan, blank)), provenance)
+
+
+_Values = dict[str, npt.NDArray[np.float64]]
+
+
+def _values(collection: MultilingualCollection, ranks: RelevantRanks, setting: Setting, plan: _Plan) -> _Values:
+    found = setting_ranks(collection, ranks, setting).found
+    return {str(measure): values(measure, found) for measure in plan.measures[setting.kind]}
+
+
+def _figures(by_setting: Mapping[Setting, _Values], plan: _Plan, blank: Figure) -> Iterator[Figure]:
+    for setting, per_measure in by_setting.items():
+        for measure, per_query in per_measure.items():
+            row = replace(blank, setting=str(setting), query_language=setting.query_language, measure=measure)
+            yield _mean(row, "", [per_query])
+    for kind in KINDS:
+        settings = [setting for setting in plan.everything if setting.kind == kind]
+        languages = list(dict.fromkeys(setting.query_language for setting in settings))
+        for language in languages if kind == "cross" else ():
+            own = [setting for setting in settings if setting.query_language == language]
+            yield from _averages(own, by_setting, replace(blank, query_language=language), ("macro",))
+        yield from _averages(settings, by_setting, blank, ("macro", "micro"))
+
+
+def _averages(
+    settings: Sequence[Setting], by_setting: Mapping[Setting, _Values], blank: Figure, averages: Sequence[str]
+) -> Iterator[Figure]:
+    """The averages over all of `settings`; none where one of them was not evaluated."""
+    if not settings or any(setting not in by_setting for setting in settings):
+        return
+    name = f"{settings[0].collection}/{settings[0].kind}"
+    for measure in by_setting[settings[0]]:
+        for average in averages:
+            row = replace(blank, setting=name, measure=measure)
+            yield _mean(row, average, [by_setting[setting][measure] for setting in settings])
+
+
+def _mean(row: Figure, average: str, parts: Sequence[npt.NDArray[np.float64]]) -> Figure:
+    every = np.concatenate(parts)
+    mean = np.mean([part.mean() for part in parts]) if average == "macro" else every.mean()
+    return replace(row, average=average, value=float(mean), queries=len(every))
+
+
+def _encode_once(texts: Sequence[str], encode: Callable[[list[str]], Any]) -> tuple[npt.NDArray[Any], int]:
+    """Vectors of all the texts, and how many were encoded: equal texts share a vector."""
+    number: dict[str, int] = {}
+    rows = [number.setdefault(text, len(number)) for text in texts]
+    vectors = _array(encode(list(number)), len(number))
+    return vectors[rows], len(number)
+
+
+def _array(vectors: Any, texts: int) -> npt.NDArray[Any]:
+    if hasattr(vectors, "detach"):  # a torch tensor, on whatever device and in whatever precision
+        vectors = vectors.detach().cpu().float().numpy()
+    array = np.asarray(vectors)
+    if array.ndim != 2 or len(array) != texts:
+        raise BeirHybridError(
+            f"vectors of shape {array.shape} for {texts} texts; expected one row each, (texts, dimensions)."
+        )
+    return array
+
+
+def _vectors(vectors: npt.NDArray[Any], texts: Texts, normalise: bool) -> npt.NDArray[np.float32]:
+    """The vectors as float32, of length 1 where `normalise`."""
+    vectors = np.asarray(vectors, dtype=np.float32)
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    wrong = np.flatnonzero(~np.isfinite(length) | (normalise & (length == 0)))
+    if len(wrong):
+        row = int(wrong[0])
+        what = "zero, so it has no cosine with any" if np.isfinite(length[row]) else "not finite"
+        raise BeirHybridError(
+            f"the vector of {texts.ids[row]!r} ({texts.texts[row][:60]!r}) is {what}; {len(wrong)} of {len(texts)} are "
+            "like this. Encode that text alone to see why (half precision may overflow)."
+        )
+    return np.asarray(vectors / length, dtype=np.float32) if normalise else vectors
+
+
+def _score_function(name: str) -> str:
+    if name not in ("cos_sim", "dot"):
+        raise unknown("score function", str(name), ("cos_sim", "dot"))
+    return name
+
+
+@contextlib.contextmanager
+def _bar(shown: bool) -> Iterator[Progress | None]:
+    """A progress bar on stderr, where it is wanted and tqdm is there."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        shown = False
+    if not shown:
+        yield None
+        return
+    with tqdm(desc="ranking", unit="query", file=sys.stderr) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield advance

@@ -1,0 +1,256 @@
+"""HybridTrainer: sentence-transformers' trainer, on parallel pairs in hybrid batches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+
+from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.files import write_json
+from beir_hybrid.training.batching import HYBRID, HybridBatchSampler, mixture
+from beir_hybrid.training.loss import HybridInfoNCELoss
+from beir_hybrid.training.pairs import ParallelPairs
+from beir_hybrid.training.record import RECORD, HybridModelCardCallback, training_record
+from beir_hybrid.training.rows import HybridDataCollator, PairDataset, as_dataset, training_prompts
+
+
+@dataclass
+class HybridTrainingArguments(SentenceTransformerTrainingArguments):
+    """sentence-transformers' training arguments, with the batching; all others keep their meaning.
+
+    Args:
+        batching: `hybrid`, `x-x-mono`, `x-y`, `x-x` or `en-en`.
+        alpha: Share of X-X-mono batches in `hybrid`, 0 to 1.
+        temperature, symmetric: Of the default loss, HybridInfoNCELoss.
+        freeze_embeddings: Leave the word embeddings as they are: most of a multilingual model's parameters, which then
+            need no gradient and no optimiser state. The model given to the trainer is changed so, and stays so.
+        prompts: One string for both sides, or {"query": ..., "passage": ...} ("document" is the same as "passage");
+            when not given, the model's own prompts of these names.
+        per_device_eval_batch_size: Also decides how hard the held-out loss is, since negatives come from the batch.
+        seed, data_seed: The batches are drawn from `data_seed`, or `seed` where that is not given.
+
+    Raises:
+        BeirHybridError: a value out of its range.
+    """
+
+    batching: str = HYBRID
+    alpha: float = 0.5
+    temperature: float = 0.02
+    symmetric: bool = False
+    freeze_embeddings: bool = False
+    learning_rate: float = 3e-5
+    weight_decay: float = 1e-2
+    per_device_train_batch_size: int = 32
+    per_device_eval_batch_size: int = 32
+    logging_steps: float = 10
+    report_to: str | list[str] | None = "none"
+
+    def __post_init__(self) -> None:
+        mixture(self.batching, self.alpha)
+        if not self.temperature > 0:
+            raise BeirHybridError(f"temperature is {self.temperature}; it must be above 0.")
+        for name in ("seed", "data_seed"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise BeirHybridError(f"{name} is {value}; seeds start at 0.")
+        super().__post_init__()  # type: ignore[no-untyped-call]
+
+    @property
+    def batch_seed(self) -> int:
+        """The seed of the batches."""
+        return int(self.seed if self.data_seed is None else self.data_seed)
+
+
+class HybridTrainer(SentenceTransformerTrainer):
+    """A SentenceTransformerTrainer whose training (and held-out) data are parallel pairs.
+
+    Callbacks, evaluators, saving, resuming, mixed precision and torchrun are sentence-transformers' own. Beside every
+    saved model stands `hybrid_training.json`: data, settings, versions, and of what batches the training was made.
+
+    Args:
+        model: The model to train.
+        args: The settings.
+        train_dataset: Pairs, or a collection, of which all pairs are taken.
+        eval_dataset: The same for the held-out loss: always the same batches, of the training's mixture.
+        loss: Defaults to HybridInfoNCELoss.
+        others: SentenceTransformerTrainer's.
+
+    Raises:
+        BeirHybridError: the data are of another type, or the batches cannot be drawn from them; while training, the
+            loss is not finite.
+    """
+
+    training_args_class = HybridTrainingArguments
+    data_collator_class = HybridDataCollator
+    model_card_callback_class = HybridModelCardCallback
+    args: HybridTrainingArguments
+    train_sampler: HybridBatchSampler | None = None  # of the current or last `train()`
+
+    def __init__(
+        self,
+        model: SentenceTransformer | None = None,
+        args: HybridTrainingArguments | None = None,
+        train_dataset: ParallelPairs | MultilingualCollection | None = None,
+        eval_dataset: ParallelPairs | MultilingualCollection | None = None,
+        loss: Any = None,
+        **others: Any,
+    ) -> None:
+        self._kind_losses: dict[str, list[Tensor]] = {}
+        args = args or HybridTrainingArguments(output_dir="tmp_trainer")
+        if model is not None and args.freeze_embeddings:
+            freeze_embeddings(model)
+        training, held_out = as_dataset(train_dataset, "train_dataset"), as_dataset(eval_dataset, "eval_dataset")
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=cast(Any, training),
+            eval_dataset=cast(Any, held_out),
+            loss=loss,
+            **others,
+        )
+        # Now rather than in the first step: what is wrong with the data or the settings is said before anything starts.
+        for dataset, size in ((training, args.train_batch_size), (held_out, args.eval_batch_size)):
+            if dataset:
+                self._sampler(dataset, size)
+        self.add_callback(_HybridCallback(self))
+
+    # What sentence-transformers asks its subclasses to say.
+
+    def get_default_loss(self, model: Any) -> nn.Module:
+        return HybridInfoNCELoss(model, self.args.temperature, self.args.symmetric)
+
+    def call_model_init(self, trial: Any = None) -> Any:
+        model = cast(SentenceTransformer, super().call_model_init(trial))
+        if self.args.freeze_embeddings:
+            freeze_embeddings(model)
+        return model
+
+    def get_data_collator(self, model: Any, args: Any, processing_class: Any = None) -> HybridDataCollator:
+        collator = cast(HybridDataCollator, super().get_data_collator(model, args, processing_class))
+        collator.prompts = training_prompts(args.prompts, model.prompts)
+        collator.batching = args.batching
+        return collator
+
+    def preprocess_dataset(self, dataset: Any = None, dataset_name: str | None = None) -> Any:
+        return as_dataset(dataset, f"{dataset_name}_dataset")
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        dataset = as_dataset(self.train_dataset, "train_dataset")
+        if dataset is None:
+            raise BeirHybridError("there is nothing to train on: give HybridTrainer a train_dataset.")
+        self.train_sampler = self._sampler(dataset, self.args.train_batch_size)
+        loader = self._train_dataloader = self._loader(dataset, self.train_sampler)
+        return loader
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        dataset = as_dataset(self.eval_dataset if eval_dataset is None else eval_dataset, "eval_dataset")
+        if dataset is None:  # an evaluator alone
+            return super().get_eval_dataloader(None)
+        return self._loader(dataset, _FixedSampler.like(self._sampler(dataset, self.args.eval_batch_size)))
+
+    def _sampler(self, dataset: PairDataset, batch_size: int) -> HybridBatchSampler:
+        args = self.args
+        if self.accelerator.split_batches:
+            raise BeirHybridError(
+                "accelerator_config asks for split_batches; batches are drawn a process: leave it off."
+            )
+        processes = self.accelerator.num_processes
+        return HybridBatchSampler(dataset.pairs, batch_size, args.batching, args.alpha, args.batch_seed, processes)
+
+    def _loader(self, dataset: PairDataset, sampler: HybridBatchSampler) -> DataLoader[Any]:
+        args = self.args
+        loader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+        # Every process gets the same number of full batches already; padding would repeat rows.
+        self.accelerator.even_batches = False
+        return cast("DataLoader[Any]", self.accelerator.prepare(loader))
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        kind = inputs.pop("batch_kind", "unknown")
+        result: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = (result[0] if return_outputs else result).detach()
+        if not torch.isfinite(loss):
+            where = f"step {self.state.global_step + 1}" if model.training else "evaluation"
+            raise BeirHybridError(
+                f"{where}, a {kind} batch: the loss is {loss.item()}. Training on would ruin the model. Resume from "
+                "the last checkpoint with a lower learning_rate or a higher temperature, or without fp16."
+            )
+        if model.training:
+            self._kind_losses.setdefault(kind, []).append(loss)
+        return result
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            for kind, losses in sorted(self._kind_losses.items()):
+                logs[f"loss/{kind}"] = round(torch.stack(losses).mean().item(), 4)
+            self._kind_losses.clear()
+        super().log(logs, start_time)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        super().save_model(output_dir, _internal_call)
+        self.write_record(output_dir)
+
+    def write_record(self, folder: str | None = None) -> None:
+        """Write `hybrid_training.json` into `folder` (the output folder when not given), on one process."""
+        if self.is_world_process_zero() and self.train_dataset is not None:
+            write_json(Path(folder or str(self.args.output_dir)) / RECORD, training_record(self))
+
+
+def freeze_embeddings(model: SentenceTransformer) -> None:
+    """Take the word embeddings out of training.
+
+    Raises:
+        BeirHybridError: there is no transformer in the model.
+    """
+    encoder = model.transformers_model
+    if encoder is None:
+        raise BeirHybridError("freeze_embeddings needs a model with a transformer inside, and this one has none.")
+    encoder.get_input_embeddings().requires_grad_(False)
+
+
+class _HybridCallback(TrainerCallback):
+    """Keeps the sampler on the trainer's epoch, and the record beside what was saved."""
+
+    def __init__(self, trainer: HybridTrainer) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # A resumed run wraps the batches it skips in a sampler that set_epoch does not reach through (under DDP): the
+        # run would go on with another epoch's batches.
+        if self.trainer.train_sampler is not None:
+            self.trainer.train_sampler.set_epoch(math.floor(state.epoch or 0))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.write_record()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.write_record()
+
+
+class _FixedSampler(HybridBatchSampler):
+    """The batches of the first epoch, whatever epoch a data loader asks for: held-out losses can be compared."""
+
+    @classmethod
+    def like(cls, other: HybridBatchSampler) -> _FixedSampler:
+        return cls(other.pairs, other.batch_size, other.batching, other.alpha, other.seed, other.world_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        pass

@@ -1,0 +1,150 @@
+"""Exact search against a slow reference: ties, duplicates, blocks, languages out of order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beir_hybrid.collections.collection import CollectionBuilder, CollectionInfo, MultilingualCollection
+from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.retrieval.search import relevant_ranks, top_k
+
+
+def ranking(scores, ids):
+    """The slow reference: columns by score, then by id, both descending."""
+    return sorted(range(len(ids)), key=lambda column: (scores[column], ids[column]), reverse=True)
+
+
+@st.composite
+def vectors_and_ids(draw):
+    """Small whole numbers: products are exact, so the reference is too, and ties are many."""
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    queries, passages = draw(st.integers(1, 5)), draw(st.integers(1, 70))
+    widest = draw(st.sampled_from([1, 2, 50]))
+    found = generator.integers(-widest, widest + 1, (passages, 3)).astype(np.float32)
+    asked = generator.integers(-widest, widest + 1, (queries, 3)).astype(np.float32)
+    ids = [f"d{number}" for number in generator.permutation(passages)]
+    return asked, found, ids
+
+
+@given(vectors_and_ids(), st.integers(1, 80), st.sampled_from([1, 2, 7, 64, 1000]))
+def test_top_k_is_the_head_of_the_full_ranking(case, k, block):
+    queries, passages, ids = case
+    scores, rows = top_k(queries, passages, k, ids, block=block)
+    assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
+    for query, products in enumerate(queries @ passages.T):
+        expected = ranking(products, ids)[:k]
+        assert rows[query].tolist() == expected
+        assert scores[query].tolist() == products[expected].tolist()
+
+
+def test_equal_vectors_tie_exactly_in_any_block():
+    generator = np.random.default_rng(0)
+    distinct = generator.standard_normal((40, 384)).astype(np.float32)
+    passages = distinct[generator.integers(0, 40, 300)]
+    ids = [f"{number:03d}" for number in range(300)]
+    queries = generator.standard_normal((3, 384)).astype(np.float32)
+    whole = top_k(queries, passages, 300, ids)
+    for block in (1, 33, 100):
+        for one, other in zip(whole, top_k(queries, passages, 300, ids, block=block), strict=True):
+            np.testing.assert_array_equal(one, other)
+    for score, row in zip(*whole, strict=True):
+        assert len(set(score.tolist())) == len(set(map(bytes, passages)))
+        assert all(a > b for s, t, a, b in zip(score[:-1], score[1:], row[:-1], row[1:], strict=True) if s == t)
+
+
+def test_zero_and_minus_zero_tie():
+    _, rows = top_k([[1.0, 0.0]], np.array([[0.0, 1.0], [-0.0, 1.0], [0.0, 1.0]], dtype=np.float32), 3, ["a", "c", "b"])
+    assert rows.tolist() == [[1, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("queries", "passages", "k", "ids", "said"),
+    [
+        ([[1.0, 2.0]], [[1.0]], 1, ["a"], "2 dimensions and passage vectors 1"),
+        ([[1.0]], [[float("nan")], [1.0]], 1, ["a", "b"], "row 0 of the passage vectors"),
+        ([[1.0], [float("inf")]], [[1.0]], 1, ["a"], "row 1 of the query vectors"),
+        ([[1.0]], [[1.0]], 0, ["a"], "k is 0"),
+        ([[1.0]], [[1.0], [2.0]], 1, ["a"], "2 passage vectors for 1 passages"),
+        ([[1.0]], [[1.0], [2.0]], 1, ["a", "a"], "used twice"),
+        ([1.0], [[1.0]], 1, ["a"], "shape (1,)"),
+        ([[1.0]], np.empty((0, 1)), 1, [], "no passage vectors"),
+    ],
+)
+def test_bad_input_is_named(queries, passages, k, ids, said):
+    with pytest.raises(BeirHybridError) as caught:
+        top_k(queries, passages, k, ids)
+    assert said in str(caught.value)
+
+
+def collection(languages: list[int], questions: list[tuple[int, int, int]], ids: list[str]) -> MultilingualCollection:
+    """Passages of these `languages`; questions as (language, item, answering passage)."""
+    info = CollectionInfo(licence="none", citation="none", origin="a test")
+    builder = CollectionBuilder("toy", ("aa", "bb", "cc"), info)
+    for identifier, language in zip(ids, languages, strict=True):
+        builder.add_passage(identifier, identifier, language, "a test")
+    for number, (language, item, passage) in enumerate(questions):
+        builder.add_query(f"q{number}", f"question {number}", language, f"item {item}", passage, "a test")
+    return builder.build()
+
+
+@st.composite
+def searched_collections(draw):
+    queries, passages, ids = draw(vectors_and_ids())
+    languages = draw(st.lists(st.integers(0, 2), min_size=len(passages), max_size=len(passages)))
+    questions = [
+        (draw(st.integers(0, 2)), draw(st.integers(0, 2)), draw(st.integers(0, len(passages) - 1))) for _ in queries
+    ]
+    return queries, passages, collection(languages, questions, ids)
+
+
+@settings(max_examples=200)
+@given(searched_collections())
+def test_relevant_ranks_are_those_of_the_full_ranking(case):
+    queries, passages, toy = case
+    ranks = relevant_ranks(queries, passages, toy)
+    products = queries @ passages.T
+    language = toy.passages.language
+    for pair, (query, passage) in enumerate(zip(toy.relevant.queries, toy.relevant.passages, strict=True)):
+        full = ranking(products[query], toy.passages.ids)
+        own = [column for column in full if language[column] == language[passage]]
+        assert ranks.in_pool[pair] == full.index(passage) + 1
+        assert ranks.in_language[pair] == own.index(passage) + 1
+
+
+def test_ranks_do_not_depend_on_the_block(monkeypatch):
+    generator = np.random.default_rng(1)
+    passages = generator.standard_normal((60, 64)).astype(np.float32)[generator.integers(0, 60, 200)]
+    queries = generator.standard_normal((20, 64)).astype(np.float32)
+    questions = [(number % 3, number % 7, int(generator.integers(200))) for number in range(20)]
+    toy = collection(generator.integers(0, 3, 200).tolist(), questions, [f"{n:03d}" for n in range(200)])
+    seen = []
+    whole = relevant_ranks(queries, passages, toy, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(20, 20)]
+    monkeypatch.setattr("beir_hybrid.retrieval.search._SCORES_AT_ONCE", 600)
+    small = relevant_ranks(queries, passages, toy)
+    np.testing.assert_array_equal(whole.in_pool, small.in_pool)
+    np.testing.assert_array_equal(whole.in_language, small.in_language)
+
+
+def test_ranks_of_one_constant_vector_are_settled_by_id():
+    toy = collection([0, 1, 0, 1], [(0, 0, 0), (1, 0, 3)], ["a", "b", "c", "d"])
+    ranks = relevant_ranks(np.ones((2, 2)), np.ones((4, 2)), toy)
+    assert ranks.in_pool.tolist() == [4, 1, 4, 1]
+    assert ranks.in_language.tolist() == [2, 1, 2, 1]
+
+
+def test_vectors_must_be_the_collections():
+    toy = collection([0], [(0, 0, 0)], ["a"])
+    with pytest.raises(BeirHybridError, match="2 query vectors for the 1 queries of toy"):
+        relevant_ranks(np.ones((2, 2)), np.ones((1, 2)), toy)
+    with pytest.raises(BeirHybridError, match="2 passage vectors for 1 passages"):
+        relevant_ranks(np.ones((1, 2)), np.ones((2, 2)), toy)
+
+
+def test_a_vector_that_is_not_finite_is_named_by_its_own_row():
+    toy = collection([1, 0, 0], [(0, 0, 0)], ["a", "b", "c"])
+    with pytest.raises(BeirHybridError, match="row 0 of the passage vectors"):
+        relevant_ranks(np.ones((1, 2)), [[np.nan, 1], [1, 1], [1, 1]], toy)
