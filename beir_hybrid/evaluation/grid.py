@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
-import ir_measures
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.collections.collection import KINDS, IntArray, Kind, MultilingualCollection, Relevance, Setting, Texts
+from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting, Texts
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, package_versions
-from beir_hybrid.evaluation.measures import DEFAULT, defined_in, parse, setting_ranks, values
+from beir_hybrid.evaluation.measures import setting_ranks, values
+from beir_hybrid.evaluation.plan import GridPlan, GridRows, Measures, needed_rows, plan_grid
 from beir_hybrid.retrieval.search import Progress, RelevantRanks, relevant_ranks
-
-Measures = Sequence[str | ir_measures.Measure]
 
 
 class Encoder(Protocol):
     """BEIR's model contract. `score_function` ("cos_sim", the default, or "dot") and `describe()` are optional."""
 
-    def encode_queries(self, queries: list[str], batch_size: int, **kwargs: Any) -> Any:
+    def encode_queries(self, queries: list[str], **kwargs: Any) -> Any:
         """Shape (queries, dimensions)."""
 
-    def encode_corpus(self, corpus: list[dict[str, str]], batch_size: int, **kwargs: Any) -> Any:
+    def encode_corpus(self, corpus: list[dict[str, str]], **kwargs: Any) -> Any:
         """Shape (passages, dimensions), of dicts with `title` and `text`."""
 
 
@@ -42,6 +39,7 @@ def evaluate_grid(
     batching: str = "",
     batch_size: int = 32,
     progress: bool = True,
+    allow_seen: bool = False,
 ) -> Results:
     """Encode each text once and read out every setting.
 
@@ -54,13 +52,18 @@ def evaluate_grid(
             need are encoded. An average is given where all of its settings are evaluated.
         system, batching: What was evaluated and how it was trained, for the figures.
         batch_size: Handed to the encoder.
-        progress: Show progress on stderr.
+        progress: Show progress on stderr, if it is a terminal.
+        allow_seen: Evaluate even on what the encoder's own description says that it was trained on.
 
     Raises:
-        BeirHybridError: an unknown measure or setting; vectors of the wrong shape, not finite, or zero.
+        BeirHybridError: an unknown measure or setting; vectors of the wrong shape, not finite, or zero; an encoder that
+            was trained on this collection.
     """
-    plan = _plan(collection, measures, settings)
-    part = _needed(collection, plan)
+    plan = plan_grid(collection, measures, settings)
+    about = dict(describe()) if callable(describe := getattr(encoder, "describe", None)) else {}
+    if not allow_seen:
+        _refuse_seen(about, collection)
+    part = needed_rows(collection, plan)
     started = time.perf_counter()
     questions = part.collection.queries.texts
     query_vectors, queries_encoded = _encode_once(
@@ -82,10 +85,9 @@ def evaluate_grid(
         _score_function(getattr(encoder, "score_function", "cos_sim")),
         progress,
     )
-    describe = getattr(encoder, "describe", None)
     provenance = dict(results.provenance)
     timing = {"encode_seconds": round(seconds, 3), **provenance.pop("timing")}
-    provenance["encoder"] = dict(describe()) if callable(describe) else {"class": type(encoder).__qualname__}
+    provenance["encoder"] = about or {"class": type(encoder).__qualname__}
     provenance["texts_encoded"] = {"queries": queries_encoded, "passages": passages_encoded}
     return replace(results, provenance={**provenance, "timing": timing})
 
@@ -112,8 +114,8 @@ def grid_from_embeddings(
     Raises:
         BeirHybridError: as `evaluate_grid`.
     """
-    plan = _plan(collection, measures, settings)
-    part = _needed(collection, plan)
+    plan = plan_grid(collection, measures, settings)
+    part = needed_rows(collection, plan)
     asked, found = _array(query_vectors, len(collection.queries)), _array(passage_vectors, len(collection.passages))
     blank = Figure(collection.name, system, batching, "", "", "", "", 0.0, 0)
     return _read_out(
@@ -121,94 +123,11 @@ def grid_from_embeddings(
     )
 
 
-@dataclass(frozen=True)
-class _Plan:
-    measures: Mapping[Kind, tuple[ir_measures.Measure, ...]]
-    settings: tuple[Setting, ...]
-    everything: tuple[Setting, ...]
-
-
-def _plan(collection: MultilingualCollection, measures: Measures | None, settings: Sequence[str] | None) -> _Plan:
-    if isinstance(measures, str) or isinstance(settings, str):
-        raise BeirHybridError('measures and settings are lists of names, as in measures=["AP"]; found one string.')
-    chosen = _chosen(collection, settings)
-    by_kind: dict[Kind, tuple[ir_measures.Measure, ...]] = {}
-    for kind in KINDS:
-        parsed = dict.fromkeys(parse(measure) for measure in (DEFAULT[kind] if measures is None else measures))
-        by_kind[kind] = tuple(measure for measure in parsed if defined_in(measure, kind))
-    if not any(by_kind[setting.kind] for setting in chosen):
-        raise BeirHybridError(
-            f"none of the measures {[str(measure) for measure in measures or ()]} is defined in "
-            f"{', '.join(sorted({setting.kind for setting in chosen}))} settings; RankDistance needs multi."
-        )
-    return _Plan(by_kind, chosen, collection.settings)
-
-
-def _chosen(collection: MultilingualCollection, names: Sequence[str] | None) -> tuple[Setting, ...]:
-    if names is None:
-        return collection.settings
-    known = {str(setting): [setting] for setting in collection.settings}
-    for setting in collection.settings:
-        known.setdefault(f"{collection.name}/{setting.kind}", []).append(setting)
-    wanted: set[Setting] = set()
-    for name in names:
-        full = name if name.startswith(f"{collection.name}/") else f"{collection.name}/{name}"
-        if full not in known:
-            raise unknown("setting", full, known)
-        wanted.update(known[full])
-    if not wanted:
-        raise BeirHybridError(f"no settings were asked for; leave `settings` out for all of {collection.name}.")
-    return tuple(setting for setting in collection.settings if setting in wanted)
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """The rows of a collection that some settings need, as a collection of its own."""
-
-    whole: MultilingualCollection
-    collection: MultilingualCollection
-    query_rows: IntArray
-    passage_rows: IntArray
-
-
-def _needed(collection: MultilingualCollection, plan: _Plan) -> _Part:
-    asking = {setting.query_language for setting in plan.settings}
-    searched = {setting.passage_language or setting.query_language for setting in plan.settings}
-    if any(setting.kind == "multi" for setting in plan.settings):
-        searched = set(collection.languages)
-    asks = _is_in(collection, collection.queries, asking)
-    found = _is_in(collection, collection.passages, searched)
-    if asks.all() and found.all():
-        return _Part(collection, collection, np.arange(len(asks)), np.arange(len(found)))
-    relevant = collection.relevant
-    kept = asks[relevant.queries] & found[relevant.passages]
-    counts = np.bincount(relevant.queries[kept], minlength=len(asks))[asks]
-    new_row = np.cumsum(found) - 1
-    part = replace(
-        collection,
-        queries=_rows(collection.queries, asks),
-        passages=_rows(collection.passages, found),
-        query_item=collection.query_item[asks],
-        relevant=Relevance(np.append(0, np.cumsum(counts)), new_row[relevant.passages[kept]]),
-    )
-    return _Part(collection, part, np.flatnonzero(asks), np.flatnonzero(found))
-
-
-def _is_in(collection: MultilingualCollection, texts: Texts, languages: set[str]) -> npt.NDArray[np.bool_]:
-    numbers = [number for number, code in enumerate(collection.languages) if code in languages]
-    return np.isin(texts.language, numbers)
-
-
-def _rows(texts: Texts, kept: npt.NDArray[np.bool_]) -> Texts:
-    rows = np.flatnonzero(kept).tolist()
-    return Texts([texts.ids[row] for row in rows], [texts.texts[row] for row in rows], texts.language[rows])
-
-
 def _read_out(
     query_vectors: npt.NDArray[Any],
     passage_vectors: npt.NDArray[Any],
-    part: _Part,
-    plan: _Plan,
+    part: GridRows,
+    plan: GridPlan,
     blank: Figure,
     score_function: str,
     progress: bool,
@@ -235,12 +154,12 @@ def _read_out(
 _Values = dict[str, npt.NDArray[np.float64]]
 
 
-def _values(collection: MultilingualCollection, ranks: RelevantRanks, setting: Setting, plan: _Plan) -> _Values:
+def _values(collection: MultilingualCollection, ranks: RelevantRanks, setting: Setting, plan: GridPlan) -> _Values:
     found = setting_ranks(collection, ranks, setting).found
     return {str(measure): values(measure, found) for measure in plan.measures[setting.kind]}
 
 
-def _figures(by_setting: Mapping[Setting, _Values], plan: _Plan, blank: Figure) -> Iterator[Figure]:
+def _figures(by_setting: Mapping[Setting, _Values], plan: GridPlan, blank: Figure) -> Iterator[Figure]:
     for setting, per_measure in by_setting.items():
         for measure, per_query in per_measure.items():
             row = replace(blank, setting=str(setting), query_language=setting.query_language, measure=measure)
@@ -313,17 +232,23 @@ def _score_function(name: str) -> str:
     return name
 
 
+def _refuse_seen(about: Mapping[str, Any], collection: MultilingualCollection) -> None:
+    for source in (about.get("training") or {}).get("sources", ()):
+        same_name = str(source.get("name", "")).split("@")[0] == collection.name.split("@")[0]
+        if same_name or source.get("digest") == collection.digest:
+            raise BeirHybridError(
+                f"{about.get('model', 'the encoder')} was trained on {source.get('name')}, so its figures on "
+                f"{collection.name} would say nothing. Evaluate on another collection, or ask for it with allow_seen "
+                "(--allow-seen)."
+            )
+
+
 @contextlib.contextmanager
-def _bar(shown: bool) -> Iterator[Progress | None]:
-    """A progress bar on stderr, where it is wanted and tqdm is there."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        shown = False
-    if not shown:
-        yield None
-        return
-    with tqdm(desc="ranking", unit="query", file=sys.stderr) as bar:
+def _bar(shown: bool) -> Iterator[Progress]:
+    """A progress bar on stderr, if that is a terminal."""
+    from tqdm.auto import tqdm
+
+    with tqdm(desc="Ranking", unit="query", disable=None if shown else True) as bar:
 
         def advance(done: int, total: int) -> None:
             bar.total = total

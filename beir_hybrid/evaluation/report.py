@@ -6,21 +6,13 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from beir_hybrid.collections.collection import KINDS
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.evaluation import heat_map
 from beir_hybrid.evaluation.figures import Results, combine
-from beir_hybrid.files import atomic_file, write_text
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
-
-Matrix = npt.NDArray[np.float64]
+from beir_hybrid.files import write_text
 
 _LOWER_IS_BETTER = "RankDistance"
 _NONE = "–"
@@ -45,25 +37,7 @@ class Table:
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
     def text(self) -> str:
-        """As aligned columns, by rich where it is installed."""
-        try:
-            return self._rich()
-        except ImportError:
-            return self.plain()
-
-    def plain(self) -> str:
-        """As aligned columns, with nothing installed."""
-        widths = [max(map(len, column)) for column in zip(self.heading, *self.rows, strict=True)]
-
-        def line(cells: Sequence[str]) -> str:
-            first, *others = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-            numbers = [cell.strip().rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-            return "  ".join([first, *numbers]).rstrip()
-
-        rule = "  ".join("-" * width for width in widths)
-        return "\n".join([self.title, "", line(self.heading), rule, *map(line, self.rows), ""])
-
-    def _rich(self) -> str:
+        """As aligned columns for a terminal."""
         from rich import box
         from rich.console import Console
         from rich.table import Table as RichTable
@@ -80,13 +54,12 @@ class Table:
         return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
-def summary_table(results: Sequence[Results], *, micro: bool = False, plain: bool = False) -> str:
+def summary_table(results: Sequence[Results], *, micro: bool = False) -> str:
     """One row a system, one column a kind of setting and measure; for two systems also the difference.
 
     Args:
         results: One for each system; those of one collection share a table.
         micro: Also the means over questions, below the means over settings (macro).
-        plain: Leave rich aside.
 
     Raises:
         BeirHybridError: there are no results.
@@ -94,7 +67,7 @@ def summary_table(results: Sequence[Results], *, micro: bool = False, plain: boo
     tables = [
         summary(group, average) for group in _by_collection(results) for average in ("macro", "micro")[: 1 + micro]
     ]
-    return "\n".join(table.plain() if plain else table.text() for table in tables)
+    return "\n".join(table.text() for table in tables)
 
 
 def summary(results: Sequence[Results], average: str = "macro") -> Table:
@@ -131,11 +104,11 @@ def by_language(results: Sequence[Results], kind: str, measure: str) -> Table:
     return Table(title, ("system", *languages, "mean"), tuple(rows))
 
 
-def markdown(results: Sequence[Results], *, heat_map: str | None = None) -> str:
+def markdown(results: Sequence[Results], *, picture: str | None = None) -> str:
     """A report as GitHub Markdown: summaries, tables by language, the data, the systems, how to reproduce it.
 
     Args:
-        heat_map: The path of the heat map, as the report should link it.
+        picture: The path of the heat map, as the report should link it.
 
     Raises:
         BeirHybridError: there are no results.
@@ -154,8 +127,8 @@ def markdown(results: Sequence[Results], *, heat_map: str | None = None) -> str:
         for average in ("macro", "micro"):
             table = summary(group, average)
             parts += [f"**{table.title}**", table.markdown()]
-        if heat_map and len(results) == len(group):
-            parts.append(f"![AP by question language and passage language]({heat_map})")
+        if picture and len(results) == len(group):
+            parts.append(f"![AP by question language and passage language]({picture})")
         for kind, measure in _columns(group):
             table = by_language(group, kind, measure)
             if len(table.heading) > 2:
@@ -177,138 +150,14 @@ def write_report(results: Sequence[Results], folder: Path | str) -> list[Path]:
     _by_collection(results)
     folder = Path(folder)
     shown = [one for one in results if one.collection == results[0].collection][:2]
-    drawn = all(_cells(one, "AP") for one in shown)
+    drawn = all(heat_map.cells(one, "AP") for one in shown)
     paths = [folder / "results.json", folder / "report.md"]
     combine(results).write_json(paths[0])
     if drawn:
         paths.append(folder / "heatmap.png")
-        heat_map(shown, paths[2])
-    write_text(paths[1], markdown(results, heat_map="heatmap.png" if drawn else None))
+        heat_map.draw(shown, paths[2])
+    write_text(paths[1], markdown(results, picture="heatmap.png" if drawn else None))
     return paths
-
-
-def heat_map(results: Results | Sequence[Results], path: Path | str, measure: str = "AP") -> None:
-    """Draw a measure by question language and passage language, as a PNG; the same figures give the same bytes.
-
-    The diagonal is the mono settings, the rest the cross settings. Two results share one colour scale and have a third
-    panel for the difference.
-
-    Raises:
-        BeirHybridError: more than two results, no such figures, or matplotlib is missing.
-    """
-    shown = [results] if isinstance(results, Results) else list(results)
-    if len(shown) not in (1, 2):
-        raise BeirHybridError(f"a heat map shows one or two systems; found {len(shown)}. Draw each pair by itself.")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure as Canvas
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError:
-        raise BeirHybridError("a heat map needs matplotlib: pip install matplotlib.") from None
-    cells = [_cells(one, measure) for one in shown]
-    if not all(cells):
-        raise BeirHybridError(f"no mono or cross figures of {measure!r} to draw; evaluate those settings with it.")
-    languages = _languages(shown, cells)
-    grids = [_matrix(one, languages) for one in cells]
-    panels = len(grids) + (len(grids) == 2)
-    side = max(3.6, 0.44 * len(languages) + 0.9)
-    layout = ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.1, wspace=0.02)
-    canvas = Canvas(figsize=(panels * (side + 1.1), side + 0.85), dpi=144, layout=layout, facecolor="white")
-    FigureCanvasAgg(canvas)
-    axes = canvas.subplots(1, panels, squeeze=False)[0]
-    low, high = _limits(grids)
-    for axis, one, grid in zip(axes, shown, grids, strict=False):
-        _panel(canvas, axis, grid, languages, one.label, "YlGnBu", (low, high), measure, _short)
-    if len(grids) == 2:
-        change = grids[1] - grids[0]
-        known = change[np.isfinite(change)]
-        title = f"difference, mean {_signed(float(known.mean()))}" if len(known) else "difference"
-        # Wider than the values, which keeps off the darkest colours: the numbers stay easy to read.
-        widest = 1.35 * max(0.05, float(np.abs(known).max(initial=0.0)))
-        _panel(canvas, axes[2], change, languages, title, "RdBu", (-widest, widest), f"change in {measure}", _signed)
-    canvas.suptitle(f"{shown[0].collection}: {measure} by question and passage language", fontsize=14)
-    with atomic_file(Path(path)) as temporary:
-        # No software version in the file, so that an upgrade alone does not change its bytes.
-        canvas.savefig(temporary, format="png", metadata={"Software": None})
-
-
-def _panel(
-    canvas: Canvas,
-    axis: Axes,
-    grid: Matrix,
-    languages: Sequence[str],
-    title: str,
-    colours: str,
-    limits: tuple[float, float],
-    scale: str,
-    written: Any,
-) -> None:
-    image = axis.imshow(grid, cmap=colours, vmin=limits[0], vmax=limits[1])
-    places = np.arange(len(languages))
-    axis.set_xticks(places, languages, fontsize=10)
-    axis.set_yticks(places, languages, fontsize=10)
-    axis.set_xticks(places[1:] - 0.5, minor=True)
-    axis.set_yticks(places[1:] - 0.5, minor=True)
-    axis.grid(which="minor", color="white", linewidth=1.5)
-    axis.tick_params(which="both", length=0)
-    axis.spines[:].set_visible(False)
-    axis.set_xlabel("passage language", fontsize=10, labelpad=6)
-    axis.set_ylabel("question language", fontsize=10, labelpad=6)
-    axis.set_title(title, fontsize=11, pad=8, wrap=True)
-    for row, column in np.argwhere(np.isfinite(grid)):
-        dark = _luminance(np.ravel(image.cmap(image.norm(grid[row, column])))) < 0.22
-        axis.text(
-            column,
-            row,
-            written(float(grid[row, column])),
-            ha="center",
-            va="center",
-            fontsize=8.5,
-            color="white" if dark else "#1a1a1a",
-            fontweight="bold" if row == column else "normal",
-        )
-    bar = canvas.colorbar(image, ax=axis, fraction=0.046, pad=0.03)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=9)
-    bar.set_label(scale, fontsize=9)
-
-
-def _luminance(colour: npt.NDArray[Any]) -> float:
-    """Relative luminance in 0..1 of an sRGB colour, as the WCAG define contrast on it."""
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
-    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-
-def _limits(grids: Sequence[Matrix]) -> tuple[float, float]:
-    """The common scale: the values' range, widened to twentieths."""
-    low = np.floor(min(np.nanmin(grid) for grid in grids) * 20) / 20
-    high = np.ceil(max(np.nanmax(grid) for grid in grids) * 20) / 20
-    return float(low), float(max(high, low + 0.05))
-
-
-def _cells(results: Results, measure: str) -> dict[tuple[str, str], float]:
-    """Values by question language and passage language."""
-    cells = {}
-    for figure in results.select(measure=measure, average=""):
-        kind, _, languages = figure.setting.removeprefix(f"{figure.collection}/").partition("/")
-        if kind == "mono":
-            cells[languages, languages] = figure.value
-        elif kind == "cross":
-            # A code may hold a hyphen (zh-Hant); the question's is known, so the rest is the passage's.
-            cells[figure.query_language, languages.removeprefix(f"{figure.query_language}-")] = figure.value
-    return cells
-
-
-def _languages(results: Sequence[Results], cells: Sequence[Mapping[tuple[str, str], float]]) -> list[str]:
-    """The languages that have a cell, in the collection's order where it is known."""
-    found = {language for one in cells for pair in one for language in pair}
-    order = [language for one in results for language in one.provenance.get("languages", [])]
-    return [language for language in dict.fromkeys([*order, *sorted(found)]) if language in found]
-
-
-def _matrix(cells: Mapping[tuple[str, str], float], languages: Sequence[str]) -> Matrix:
-    rows = [[cells.get((asked, found), np.nan) for found in languages] for asked in languages]
-    return np.array(rows, dtype=np.float64)
 
 
 def _by_collection(results: Sequence[Results]) -> list[list[Results]]:
@@ -363,18 +212,6 @@ def _difference(before: float | None, after: float | None, measure: str) -> str:
     digits = 1 if measure == _LOWER_IS_BETTER else 3
     change = f"{after - before:+.{digits}f}"
     return change.replace("-", "\u2212")
-
-
-def _short(value: float) -> str:
-    """Two digits without the zero before the point, as tables of such figures print them."""
-    return f"{value:.2f}".removeprefix("0")
-
-
-def _signed(value: float) -> str:
-    text = f"{abs(value):.2f}".removeprefix("0")
-    if text == ".00":
-        return text
-    return ("+" if value > 0 else "\u2212") + text
 
 
 def _data_words(provenance: Mapping[str, Any]) -> str:

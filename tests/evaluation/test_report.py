@@ -10,9 +10,10 @@ import pytest
 
 from beir_hybrid.collections.collection import CollectionBuilder, CollectionInfo
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.evaluation import heat_map
 from beir_hybrid.evaluation.figures import Results
 from beir_hybrid.evaluation.grid import grid_from_embeddings
-from beir_hybrid.evaluation.report import heat_map, markdown, summary, summary_table, write_report
+from beir_hybrid.evaluation.report import markdown, summary, summary_table, write_report
 
 
 def results(system: str, seed: int, collection: str = "toy", **arguments) -> Results:
@@ -30,19 +31,13 @@ def results(system: str, seed: int, collection: str = "toy", **arguments) -> Res
 ONE, TWO = results("one", 1), results("two", 2)
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_the_summary_has_a_row_a_system_and_the_difference(plain):
-    text = summary_table([ONE, TWO], plain=plain)
+def test_the_summary_has_a_row_a_system_and_the_difference():
+    text = summary_table([ONE, TWO])
     for name in ("one (hybrid)", "two (hybrid)", "difference", "mono AP", "cross R@1", "multi R@10", "RankDistance ↓"):
         assert name in text
     assert f"{ONE.value(setting='mono', measure='AP', average='macro'):.3f}" in text
-    assert "difference" not in summary_table([ONE], plain=plain)
-    assert "micro" in summary_table([ONE], micro=True, plain=plain)
-
-
-def test_without_rich_the_table_is_plain(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rich", None)
-    assert summary_table([ONE]) == summary_table([ONE], plain=True)
+    assert "difference" not in summary_table([ONE])
+    assert "micro" in summary_table([ONE], micro=True)
 
 
 def test_the_difference_is_after_less_before():
@@ -59,7 +54,7 @@ def test_what_was_not_evaluated_is_left_open():
 
 
 def test_markdown_says_where_it_comes_from():
-    text = markdown([ONE, TWO], heat_map="heatmap.png")
+    text = markdown([ONE, TWO], picture="heatmap.png")
     digest = ONE.provenance["digest"]
     for said in (
         "# toy",
@@ -81,10 +76,10 @@ def test_markdown_says_where_it_comes_from():
 
 def test_heat_map_has_the_same_bytes_each_time(tmp_path):
     for name in ("a", "b"):
-        heat_map([ONE, TWO], tmp_path / f"{name}.png")
+        heat_map.draw([ONE, TWO], tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    heat_map(results("part", 1, settings=["cross/en-zh-Hant"]), tmp_path / "part.png", measure="R@1")
+    heat_map.draw(results("part", 1, settings=["cross/en-zh-Hant"]), tmp_path / "part.png", measure="R@1")
     assert "matplotlib.pyplot" not in sys.modules
 
 
@@ -95,7 +90,7 @@ def test_heat_map_refuses_what_it_cannot_draw(tmp_path):
         ([results("pool", 1, settings=["multi"])], "no mono or cross figures"),
     ]:
         with pytest.raises(BeirHybridError, match=said):
-            heat_map(wrong, tmp_path / "map.png")
+            heat_map.draw(wrong, tmp_path / "map.png")
     assert not (tmp_path / "map.png").exists()
 
 
@@ -117,7 +112,7 @@ def test_a_report_without_cells_has_no_heat_map(tmp_path):
 
 def test_collections_have_tables_of_their_own(tmp_path):
     other = results("one", 3, collection="another")
-    text = summary_table([ONE, other], plain=True)
+    text = summary_table([ONE, other])
     assert text.index("toy, mean") < text.index("another, mean")
     assert "difference" not in text
     assert len(write_report([ONE, other], tmp_path)) == 3

@@ -1,0 +1,104 @@
+"""What a grid has to compute: which measures in which settings, and which texts that needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import ir_measures
+import numpy as np
+import numpy.typing as npt
+
+from beir_hybrid.collections.collection import KINDS, IntArray, Kind, MultilingualCollection, Relevance, Setting, Texts
+from beir_hybrid.errors import BeirHybridError, unknown
+from beir_hybrid.evaluation.measures import DEFAULT, defined_in, parse
+
+Measures = Sequence[str | ir_measures.Measure]
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """The measures of each kind of setting, the settings to evaluate, and all that the collection has."""
+
+    measures: Mapping[Kind, tuple[ir_measures.Measure, ...]]
+    settings: tuple[Setting, ...]
+    everything: tuple[Setting, ...]
+
+
+def plan_grid(
+    collection: MultilingualCollection, measures: Measures | None, settings: Sequence[str] | None
+) -> GridPlan:
+    if isinstance(measures, str) or isinstance(settings, str):
+        raise BeirHybridError('measures and settings are lists of names, as in measures=["AP"]; found one string.')
+    chosen = _chosen(collection, settings)
+    by_kind: dict[Kind, tuple[ir_measures.Measure, ...]] = {}
+    for kind in KINDS:
+        parsed = dict.fromkeys(parse(measure) for measure in (DEFAULT[kind] if measures is None else measures))
+        by_kind[kind] = tuple(measure for measure in parsed if defined_in(measure, kind))
+    if not any(by_kind[setting.kind] for setting in chosen):
+        raise BeirHybridError(
+            f"none of the measures {[str(measure) for measure in measures or ()]} is defined in "
+            f"{', '.join(sorted({setting.kind for setting in chosen}))} settings; RankDistance needs multi."
+        )
+    return GridPlan(by_kind, chosen, collection.settings)
+
+
+def _chosen(collection: MultilingualCollection, names: Sequence[str] | None) -> tuple[Setting, ...]:
+    if names is None:
+        return collection.settings
+    known = {str(setting): [setting] for setting in collection.settings}
+    for setting in collection.settings:
+        known.setdefault(f"{collection.name}/{setting.kind}", []).append(setting)
+    wanted: set[Setting] = set()
+    for name in names:
+        full = name if name.startswith(f"{collection.name}/") else f"{collection.name}/{name}"
+        if full not in known:
+            raise unknown("setting", full, known)
+        wanted.update(known[full])
+    if not wanted:
+        raise BeirHybridError(f"no settings were asked for; leave `settings` out for all of {collection.name}.")
+    return tuple(setting for setting in collection.settings if setting in wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class GridRows:
+    """The rows of a collection that some settings need, as a collection of its own."""
+
+    whole: MultilingualCollection
+    collection: MultilingualCollection
+    query_rows: IntArray
+    passage_rows: IntArray
+
+
+def needed_rows(collection: MultilingualCollection, plan: GridPlan) -> GridRows:
+    """The texts that a plan's settings need."""
+    asking = {setting.query_language for setting in plan.settings}
+    searched = {setting.passage_language or setting.query_language for setting in plan.settings}
+    if any(setting.kind == "multi" for setting in plan.settings):
+        searched = set(collection.languages)
+    asks = _is_in(collection, collection.queries, asking)
+    found = _is_in(collection, collection.passages, searched)
+    if asks.all() and found.all():
+        return GridRows(collection, collection, np.arange(len(asks)), np.arange(len(found)))
+    relevant = collection.relevant
+    kept = asks[relevant.queries] & found[relevant.passages]
+    counts = np.bincount(relevant.queries[kept], minlength=len(asks))[asks]
+    new_row = np.cumsum(found) - 1
+    part = replace(
+        collection,
+        queries=_rows(collection.queries, asks),
+        passages=_rows(collection.passages, found),
+        query_item=collection.query_item[asks],
+        relevant=Relevance(np.append(0, np.cumsum(counts)), new_row[relevant.passages[kept]]),
+    )
+    return GridRows(collection, part, np.flatnonzero(asks), np.flatnonzero(found))
+
+
+def _is_in(collection: MultilingualCollection, texts: Texts, languages: set[str]) -> npt.NDArray[np.bool_]:
+    numbers = [number for number, code in enumerate(collection.languages) if code in languages]
+    return np.isin(texts.language, numbers)
+
+
+def _rows(texts: Texts, kept: npt.NDArray[np.bool_]) -> Texts:
+    rows = np.flatnonzero(kept).tolist()
+    return Texts([texts.ids[row] for row in rows], [texts.texts[row] for row in rows], texts.language[rows])
