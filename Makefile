@@ -1,4 +1,4 @@
-# make demo: the main job, from a fresh machine to a report.   make test: the test suite.
+# make demo: the main job, from a fresh machine to a report.   make test: the test suite.   make lint, make docs.
 # Both need Python 3.11 or newer, make and the package index; everything is installed into .venv.
 # With a GPU, `make TORCH=torch==2.13.0 demo` installs the index's own build of torch.
 
@@ -21,6 +21,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-test
+	$(PIP) install --quiet -r docs/requirements.txt
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 $(VENV)/.torch:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with make PYTHON=...") if sys.version_info < (3, 11) else None'
