@@ -144,13 +144,15 @@ class DenseEncoder:
     def _lengths(self, texts: list[str], prompt: str) -> npt.NDArray[np.int64]:
         """Tokens a text, capped at the model's maximum; characters where the model has no fast tokenizer."""
         longest = self.model.max_seq_length or 512
-        backend = getattr(self.model.tokenizer, "backend_tokenizer", None)
-        if backend is None:
+        tokenizer = self.model.tokenizer
+        if not getattr(tokenizer, "is_fast", False):
             return np.array([min(longest, len(prompt) + len(text)) for text in texts], dtype=np.int64)
         found = np.empty(len(texts), dtype=np.int64)
-        for start in range(0, len(texts), 4096):  # encodings are large: keep a block of them
-            block = backend.encode_batch_fast([prompt + text for text in texts[start : start + 4096]])
-            found[start : start + 4096] = [min(longest, len(encoding.ids)) for encoding in block]
+        for start in range(0, len(texts), 4096):  # token lists are large: keep a block of them
+            block = [prompt + text for text in texts[start : start + 4096]]
+            # Padding is said, since a tokenizer remembers what it was last told.
+            tokens = tokenizer(block, padding=False, truncation=True, max_length=longest, return_attention_mask=False)
+            found[start : start + 4096] = [len(ids) for ids in tokens["input_ids"]]
         return found
 
 
