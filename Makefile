@@ -23,7 +23,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-test
-	$(PIP) install --quiet -r docs/requirements.txt
+	$(PIP) install -r docs/requirements.txt
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 $(VENV)/.torch:
@@ -35,11 +35,11 @@ $(VENV)/.torch:
 
 $(VENV)/.installed: $(VENV)/.torch $(LOCK) setup.cfg pyproject.toml
 	@echo "installing beir-hybrid and what it stands on ..."
-	$(PIP) install --quiet -r $(LOCK) -e .
+	$(PIP) install -r $(LOCK) -e .
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
-	$(PIP) install --quiet -r requirements-test.txt
+	$(PIP) install -r requirements-test.txt
 	@touch $@
 
 clean:

@@ -77,6 +77,7 @@ def demo(
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         warmup_steps=0.1,
+        lr_scheduler_type="constant_with_warmup",
         freeze_embeddings=True,
         seed=seed,
     )

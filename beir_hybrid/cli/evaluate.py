@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from beir_hybrid.cli import options
+from beir_hybrid.errors import BeirHybridError
 
 
 def evaluate(
-    model: options.Model,
+    models: options.Models,
     collection: options.Collection = "xquad-r",
     data_dir: options.DataDir = None,
     languages: options.Languages = None,
@@ -31,7 +32,10 @@ def evaluate(
         Path | None,
         typer.Option(help="Write results.json, report.md and heatmap.png to this folder.", show_default=False),
     ] = None,
-    system: Annotated[str | None, typer.Option(help="What tables call this model.", show_default=False)] = None,
+    system: Annotated[
+        list[str] | None,
+        typer.Option(help="What tables call a model; may be repeated, in the models' order.", show_default=False),
+    ] = None,
     precision: options.Precision = "auto",
     query_prompt: options.QueryPrompt = None,
     passage_prompt: options.PassagePrompt = None,
@@ -39,34 +43,43 @@ def evaluate(
         bool, typer.Option("--allow-seen", help="Evaluate even on data that the model was trained on.")
     ] = False,
 ) -> None:
-    """Evaluate MODEL in every language setting of a collection.
+    """Evaluate each MODEL in every language setting of a collection.
 
     Each text is encoded once. **mono**: passages of the question's language. **cross**: passages of one other
     language. **multi**: all languages in one pool. **macro** is the mean over settings, **micro** over questions.
     **RankDistance** is the language bias: the distance in ranks between the translations of an answer in the pool.
 
-    `beir-hybrid evaluate bundled:multilingual-e5-small --collection xquad-r --json out.json`
+    `beir-hybrid evaluate bundled:multilingual-e5-small my-encoder --collection xquad-r --report my-report`
     """
+    if system and len(system) != len(models):
+        raise BeirHybridError(
+            f"{len(system)} names for {len(models)} models; give --system once for each, or not at all."
+        )
     data = options.load_collection(collection, data_dir, languages)
+    from beir_hybrid.evaluation.figures import combine
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.plan import plan_grid
     from beir_hybrid.evaluation.report import summary_table, write_report
 
     plan_grid(data, measure, setting)  # before the model is loaded, which takes a while
-    encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
-    results = evaluate_grid(
-        encoder,
-        data,
-        measures=measure,
-        settings=setting,
-        system=system or encoder.name,
-        batching=encoder.batching,
-        allow_seen=allow_seen,
-    )
-    typer.echo(summary_table([results]))
+    results = []
+    for number, model in enumerate(models):
+        encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
+        results.append(
+            evaluate_grid(
+                encoder,
+                data,
+                measures=measure,
+                settings=setting,
+                system=system[number] if system else model,
+                batching=encoder.batching,
+                allow_seen=allow_seen,
+            )
+        )
+    typer.echo(summary_table(results))
     if json is not None:
-        results.write_json(json)
+        combine(results).write_json(json)
         typer.echo(f"figures: {json}")
     if report is not None:
-        for path in write_report([results], report):
+        for path in write_report(results, report):
             typer.echo(f"report: {path}")

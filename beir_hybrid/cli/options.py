@@ -17,6 +17,14 @@ Model = Annotated[
     str,
     typer.Argument(help="Hub id, folder, or bundled:multilingual-e5-small.", metavar="MODEL", show_default=False),
 ]
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        help="Hub ids, folders, or bundled:multilingual-e5-small; several share the tables.",
+        metavar="MODEL...",
+        show_default=False,
+    ),
+]
 Collection = Annotated[str, typer.Option(help="A collection's name: see `beir-hybrid datasets`.")]
 DataDir = Annotated[
     Path | None,

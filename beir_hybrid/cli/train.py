@@ -38,6 +38,9 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-5,
     temperature: Annotated[float, typer.Option(help="Temperature of the loss.")] = 0.02,
     warmup: Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")] = 0.1,
+    scheduler: Annotated[
+        str, typer.Option(help="What the rate does after the warm-up: constant_with_warmup, linear, cosine, ...")
+    ] = "constant_with_warmup",
     max_tokens: Annotated[
         int | None, typer.Option(help="Cut longer texts while training.", show_default=False, min=8)
     ] = None,
@@ -77,6 +80,7 @@ def train(
         learning_rate=learning_rate,
         temperature=temperature,
         warmup_steps=warmup,
+        lr_scheduler_type=scheduler,
         max_tokens=max_tokens,
         freeze_embeddings=freeze_embeddings,
         seed=seed,

@@ -74,6 +74,15 @@ def test_evaluate_prints_and_writes(tiny_model: Path, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"results.json", "report.md", "heatmap.png"}
 
 
+def test_several_models_share_the_tables(tiny_model: Path, tmp_path: Path) -> None:
+    arguments = ("evaluate", tiny_model, tiny_model, "--collection", "sample-test", "--languages", "en,de")
+    result = run(*arguments, "--system", "one", "--system", "two", "--json", tmp_path / "out.json")
+    assert result.exit_code == 0, result.output
+    assert "difference" in result.output
+    assert {figure.system for figure in Results.read(tmp_path / "out.json").figures} == {"one", "two"}
+    assert "1 names for 2 models" in refused(run(*arguments, "--system", "one"))
+
+
 def test_evaluate_only_what_is_asked(tiny_model: Path, tmp_path: Path) -> None:
     result = run(
         "evaluate", tiny_model, "--collection", "sample-test", "--languages", "en,de", "--setting", "cross/en-de",
