@@ -77,8 +77,8 @@ def demo(
         max_steps=steps,
         per_device_train_batch_size=batch_size,
         warmup_steps=0.1,
-        lr_scheduler_type="constant_with_warmup",
         freeze_embeddings=True,
+        dropout=0.0,
         seed=seed,
     )
     encoder.name = str(output / "model")

@@ -39,14 +39,17 @@ def train(
     temperature: Annotated[float, typer.Option(help="Temperature of the loss.")] = 0.02,
     warmup: Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")] = 0.1,
     scheduler: Annotated[
-        str, typer.Option(help="What the rate does after the warm-up: constant_with_warmup, linear, cosine, ...")
-    ] = "constant_with_warmup",
+        str, typer.Option(help="What the rate does after the warm-up: linear, constant_with_warmup, cosine, ...")
+    ] = "linear",
     max_tokens: Annotated[
         int | None, typer.Option(help="Cut longer texts while training.", show_default=False, min=8)
     ] = None,
     freeze_embeddings: Annotated[
         bool, typer.Option(help="Leave the word embeddings as they are: much less memory, and faster.")
     ] = False,
+    dropout: Annotated[
+        float | None, typer.Option(help="Dropout while training; by default the model's own.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides the batches and all else that is random.")] = 0,
     precision: options.Precision = "auto",
     query_prompt: options.QueryPrompt = None,
@@ -83,6 +86,7 @@ def train(
         lr_scheduler_type=scheduler,
         max_tokens=max_tokens,
         freeze_embeddings=freeze_embeddings,
+        dropout=dropout,
         seed=seed,
     )
     typer.echo(f"model: {output}")

@@ -9,6 +9,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.training.forward import embed
 
 
 class HybridInfoNCELoss(nn.Module):
@@ -42,7 +43,7 @@ class HybridInfoNCELoss(nn.Module):
                 `rows` rows.
             labels: Shape (rows,): the group of each row's item, as whole numbers; without them nothing is left out.
         """
-        return self.from_embeddings([self.model(column)["sentence_embedding"] for column in sentence_features], labels)
+        return self.from_embeddings([embed(self.model, column) for column in sentence_features], labels)
 
     def from_embeddings(self, embeddings: list[Tensor], labels: Tensor | None = None) -> Tensor:
         """The loss of embeddings: one tensor of shape (rows, dimensions) a column, in the order of `forward`."""

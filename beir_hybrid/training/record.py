@@ -39,6 +39,7 @@ def training_record(trainer: HybridTrainer) -> dict[str, Any]:
         "temperature": getattr(trainer.loss, "temperature", None),
         "symmetric": getattr(trainer.loss, "symmetric", None),
         "freeze_embeddings": args.freeze_embeddings,
+        "dropout": args.dropout,
         "prompts": getattr(trainer.data_collator, "prompts", None),
         "max_seq_length": getattr(trainer.model, "max_seq_length", None),
         "seed": args.seed,

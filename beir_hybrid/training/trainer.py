@@ -33,6 +33,7 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
         temperature, symmetric: Of the default loss, HybridInfoNCELoss.
         freeze_embeddings: Leave the word embeddings as they are: most of a multilingual model's parameters, which then
             need no gradient and no optimiser state. The model given to the trainer is changed so, and stays so.
+        dropout: Set every dropout of the model to this while training; None leaves the model's own.
         prompts: One string for both sides, or {"query": ..., "passage": ...} ("document" is the same as "passage");
             when not given, the model's own prompts of these names.
         per_device_eval_batch_size: Also decides how hard the held-out loss is, since negatives come from the batch.
@@ -47,6 +48,7 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
     temperature: float = 0.02
     symmetric: bool = False
     freeze_embeddings: bool = False
+    dropout: float | None = None
     learning_rate: float = 3e-5
     weight_decay: float = 1e-2
     per_device_train_batch_size: int = 32
@@ -58,6 +60,8 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
         mixture(self.batching, self.alpha)
         if not self.temperature > 0:
             raise BeirHybridError(f"temperature is {self.temperature}; it must be above 0.")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise BeirHybridError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
         for name in ("seed", "data_seed"):
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -106,8 +110,8 @@ class HybridTrainer(SentenceTransformerTrainer):
     ) -> None:
         self._kind_losses: dict[str, list[Tensor]] = {}
         args = args or HybridTrainingArguments(output_dir="tmp_trainer")
-        if model is not None and args.freeze_embeddings:
-            freeze_embeddings(model)
+        if model is not None:
+            _prepare(model, args)
         training, held_out = as_dataset(train_dataset, "train_dataset"), as_dataset(eval_dataset, "eval_dataset")
         super().__init__(
             model=model,
@@ -130,8 +134,7 @@ class HybridTrainer(SentenceTransformerTrainer):
 
     def call_model_init(self, trial: Any = None) -> Any:
         model = cast(SentenceTransformer, super().call_model_init(trial))
-        if self.args.freeze_embeddings:
-            freeze_embeddings(model)
+        _prepare(model, self.args)
         return model
 
     def get_data_collator(self, model: Any, args: Any, processing_class: Any = None) -> HybridDataCollator:
@@ -212,6 +215,15 @@ class HybridTrainer(SentenceTransformerTrainer):
         """Write `hybrid_training.json` into `folder` (the output folder when not given), on one process."""
         if self.is_world_process_zero() and self.train_dataset is not None:
             write_json(Path(folder or str(self.args.output_dir)) / RECORD, training_record(self))
+
+
+def _prepare(model: SentenceTransformer, args: HybridTrainingArguments) -> None:
+    if args.freeze_embeddings:
+        freeze_embeddings(model)
+    if args.dropout is not None:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = args.dropout
 
 
 def freeze_embeddings(model: SentenceTransformer) -> None:

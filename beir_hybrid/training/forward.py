@@ -1,0 +1,57 @@
+"""Running the encoder on a batch of training texts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+CHUNKS = 4
+
+
+def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
+    """The sentence embeddings of a tokenised column, shape (rows, dimensions).
+
+    On a CPU, where padding costs as much as text, rows of like length are run together in a few chunks, each cut to its
+    longest: batches are drawn without regard to length, and most of a plain batch would be padding. The embeddings are
+    the same but for rounding and the draw of dropout.
+    """
+    mask = features.get("attention_mask")
+    if mask is None or mask.device.type != "cpu":
+        return _run(model, features)
+    with _cpu_attention():
+        # Texts that end where the padding begins; else what is cut off would not be padding.
+        if len(mask) < 2 * CHUNKS or not bool(mask[:, 0].all()):
+            return _run(model, features)
+        lengths = mask.sum(dim=1)
+        order = torch.argsort(lengths, stable=True)
+        parts = [_run(model, _cut(features, rows, int(lengths[rows].max()))) for rows in order.chunk(CHUNKS)]
+        return torch.cat(parts)[torch.argsort(order)]
+
+
+def _run(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
+    embedding: Tensor = model(features)["sentence_embedding"]
+    return embedding
+
+
+def _cut(features: dict[str, Tensor], rows: Tensor, longest: int) -> dict[str, Tensor]:
+    shape = features["attention_mask"].shape
+    cut = {}
+    for name, value in features.items():
+        if isinstance(value, Tensor) and value.shape[:2] == shape:
+            cut[name] = value[rows, :longest]
+        elif isinstance(value, Tensor) and value.shape[:1] == shape[:1]:
+            cut[name] = value[rows]
+        else:
+            cut[name] = value
+    return cut
+
+
+@contextlib.contextmanager
+def _cpu_attention() -> Iterator[None]:
+    """Plain attention: torch's fused kernel for the CPU saves memory, but its backward pass is several times slower."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
