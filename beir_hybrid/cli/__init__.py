@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.version import __version__
 
 
 class _OneErrorGroup(TyperGroup):
@@ -47,16 +48,19 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more about what is done."),
-) -> None:
-    if version:
-        from beir_hybrid.version import __version__
-
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"beir-hybrid {__version__}")
         raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and stop.", is_eager=True, callback=_print_version
+    ),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more about what is done."),
+) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
 
 

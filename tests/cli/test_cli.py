@@ -85,14 +85,14 @@ def test_several_models_share_the_tables(tiny_model: Path, tmp_path: Path) -> No
 
 def test_evaluate_only_what_is_asked(tiny_model: Path, tmp_path: Path) -> None:
     result = run(
-        "evaluate", tiny_model, "--collection", "sample-test", "--languages", "en,de", "--setting", "cross/en-de",
+        "evaluate", tiny_model, "--collection", "sample-test", "--languages", "en,de,es", "--setting", "cross/en-de",
         "--measure", "RR", "--measure", "nDCG@10", "--json", tmp_path / "out.json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     figures = Results.read(tmp_path / "out.json").figures
     assert {(figure.setting, figure.measure) for figure in figures} == {
-        ("sample-test@de+en/cross/en-de", "RR"),
-        ("sample-test@de+en/cross/en-de", "nDCG@10"),
+        ("sample-test@de+en+es/cross/en-de", "RR"),
+        ("sample-test@de+en+es/cross/en-de", "nDCG@10"),
     }
 
 

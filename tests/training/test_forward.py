@@ -44,5 +44,5 @@ def test_short_texts_are_not_padded_to_the_longest(model: SentenceTransformer) -
 
 def test_padding_on_the_left_is_left_alone(model: SentenceTransformer) -> None:
     features = model.preprocess(["river", "river tower music"] * CHUNKS)
-    flipped = {name: value.flip(1) if value.dim() == 2 else value for name, value in features.items()}
+    flipped = {name: value.flip(1) if torch.is_tensor(value) else value for name, value in features.items()}
     torch.testing.assert_close(embed(model, dict(flipped)), model(dict(flipped))["sentence_embedding"])
