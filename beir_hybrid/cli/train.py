@@ -37,6 +37,10 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Pairs in a batch; each other pair is a negative.", min=2)] = 32,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-5,
     temperature: Annotated[float, typer.Option(help="Temperature of the loss.")] = 0.02,
+    symmetric: Annotated[
+        bool,
+        typer.Option("--symmetric", help="Also tell each passage from the other questions, not only each question."),
+    ] = False,
     warmup: Annotated[float, typer.Option(help="Share of the steps in which the rate rises.")] = 0.1,
     scheduler: Annotated[
         str, typer.Option(help="What the rate does after the warm-up: linear, constant_with_warmup, cosine, ...")
@@ -82,6 +86,7 @@ def train(
         per_device_train_batch_size=batch_size,
         learning_rate=learning_rate,
         temperature=temperature,
+        symmetric=symmetric,
         warmup_steps=warmup,
         lr_scheduler_type=scheduler,
         max_tokens=max_tokens,
