@@ -91,6 +91,36 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_target(folder: Path, what: str, marker: str, replace: bool) -> None:
+    """Refuse, before any work is done, a folder that its result could not be written to.
+
+    Args:
+        what: What is to be written, for the error: `a model`.
+        marker: A file that such a folder has; one without it holds something else, and is never replaced.
+        replace: Whether the user lets what is there be replaced.
+
+    Raises:
+        BeirHybridError: the folder exists without leave to replace it, or holds something else.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / marker).is_file()):
+        raise BeirHybridError(f"{folder}: exists and is not {what}; name another folder.")
+    if not replace:
+        raise BeirHybridError(f"{folder}: exists already; name another folder, or replace it (--overwrite).")
+
+
+def check_writable(path: Path) -> None:
+    """Find out before any work is done that `path` could not be written afterwards.
+
+    Raises:
+        BeirHybridError: its folder cannot be made, or nothing can be written there.
+    """
+    with _as_one_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with atomic_file(path) as temporary:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from beir_hybrid.collections.collection import CollectionBuilder, CollectionInfo, MultilingualCollection
+from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.encoders.bundled import bundled_encoder
 
 

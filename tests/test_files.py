@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from beir_hybrid.errors import BeirHybridError, unknown
-from beir_hybrid.files import atomic_file, atomic_folder, cache_root, offline, read_json, write_json
+from beir_hybrid.files import (
+    atomic_file,
+    atomic_folder,
+    cache_root,
+    check_target,
+    check_writable,
+    offline,
+    read_json,
+    write_json,
+)
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
@@ -110,3 +119,23 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
     assert str(unknown("collection", "xqad-r", ["xquad-r", "mlqa-r"])) == (
         "unknown collection 'xqad-r'. Did you mean 'xquad-r'? Known: xquad-r, mlqa-r."
     )
+
+
+def test_what_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "a.json")
+    assert not list((tmp_path / "new").iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BeirHybridError, match="cannot be written"):
+        check_writable(tmp_path / "file" / "a.json")
+
+
+def test_a_folder_with_something_else_is_never_replaced(tmp_path: Path) -> None:
+    check_target(tmp_path / "new", "a model", "modules.json", replace=False)
+    check_target(tmp_path, "a model", "modules.json", replace=True)
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(BeirHybridError, match="is not a model"):
+        check_target(tmp_path, "a model", "modules.json", replace=True)
+    (tmp_path / "modules.json").write_text("[]")
+    check_target(tmp_path, "a model", "modules.json", replace=True)
+    with pytest.raises(BeirHybridError, match="exists already"):
+        check_target(tmp_path, "a model", "modules.json", replace=False)

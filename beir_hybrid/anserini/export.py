@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from beir_hybrid.collections.collection import MultilingualCollection, Setting
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.files import atomic_folder, write_json
+from beir_hybrid.files import atomic_folder, check_target, write_json
+
+TARGET = ("a dense index", "docid")
 
 
 class PassageEncoder(Protocol):
@@ -45,7 +47,7 @@ def export_pyserini(
             that Pyserini's reader would break; vectors of the wrong shape; no permission or no space.
     """
     folder = Path(folder)
-    check_target(folder, replace)
+    check_target(folder, *TARGET, replace)
     view = None if setting is None else collection.view(setting)
     rows = np.arange(len(collection.passages)) if view is None else view.passage_rows
     ids = [collection.passages.ids[row] for row in rows]
@@ -86,20 +88,6 @@ def write_index(
             ) from error
         (temporary / "docid").write_text("".join(f"{identifier}\n" for identifier in ids), encoding="ascii")
         write_json(temporary / "manifest.json", manifest)
-
-
-def check_target(folder: Path, replace: bool) -> None:
-    """Refuse, before anything is encoded, a folder that an index cannot be written to.
-
-    Raises:
-        BeirHybridError: it exists without leave to replace it, or holds something else than an index.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "docid").is_file()):
-        raise BeirHybridError(f"{folder}: exists and is no dense index; name another folder.")
-    if not replace:
-        raise BeirHybridError(f"{folder}: exists already; name another folder, or say that it may be replaced.")
 
 
 def _check_ids(ids: list[str]) -> None:

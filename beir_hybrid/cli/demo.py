@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beir_hybrid.cli import options
-from beir_hybrid.cli.train import run_training
+from beir_hybrid.cli.train import TARGET, run_training
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.collections.registry import available, load
 from beir_hybrid.encoders.bundled import BUNDLED
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.files import check_target, check_writable
 
 if TYPE_CHECKING:
     from beir_hybrid.evaluation.figures import Results
@@ -50,6 +51,8 @@ def demo(
 
     `beir-hybrid demo --model intfloat/multilingual-e5-base --collection xquad-r`
     """
+    check_writable(output / "report.md")
+    check_target(output / "model", *TARGET, replace=True)
     clock = _Clock(steps=4)
     data = _data(collection, data_dir, languages)
     typer.echo(

@@ -9,6 +9,7 @@ import typer
 
 from beir_hybrid.cli import options
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.files import check_writable
 
 
 def evaluate(
@@ -61,6 +62,9 @@ def evaluate(
     from beir_hybrid.evaluation.plan import plan_grid
     from beir_hybrid.evaluation.report import summary_table, write_report
 
+    for path in (json, report and report / "results.json"):
+        if path is not None:
+            check_writable(path)
     plan_grid(data, measure, setting)  # before the model is loaded, which takes a while
     results = []
     for number, model in enumerate(models):

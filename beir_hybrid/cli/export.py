@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from beir_hybrid.cli import options
+from beir_hybrid.files import check_target
 
 
 def export(
@@ -30,9 +31,9 @@ def export(
 
     `beir-hybrid export my-encoder --collection xquad-r --output my-index`
     """
-    from beir_hybrid.anserini.export import check_target, export_pyserini
+    from beir_hybrid.anserini.export import TARGET, export_pyserini
 
-    check_target(output, overwrite)
+    check_target(output, *TARGET, overwrite)
     data = options.load_collection(collection, data_dir, languages)
     if setting is not None:
         data.setting(setting)

@@ -13,10 +13,12 @@ import typer
 from beir_hybrid.cli import options
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.files import atomic_folder
+from beir_hybrid.files import atomic_folder, check_target
 
 if TYPE_CHECKING:
     from beir_hybrid.encoders.dense import DenseEncoder
+
+TARGET = ("a model", "modules.json")
 
 
 def train(
@@ -67,7 +69,7 @@ def train(
 
     `beir-hybrid train bundled:multilingual-e5-small --collection mlqa-r --output my-encoder --freeze-embeddings`
     """
-    check_model_target(output, overwrite)
+    check_target(output, *TARGET, overwrite)
     data = options.load_collection(collection, data_dir, languages)
     encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
     typer.echo(
@@ -95,20 +97,6 @@ def train(
         seed=seed,
     )
     typer.echo(f"model: {output}")
-
-
-def check_model_target(output: Path, overwrite: bool) -> None:
-    """Refuse, before anything is trained, a folder that a model cannot be written to.
-
-    Raises:
-        BeirHybridError: it exists without leave to replace it, or holds something else than a model.
-    """
-    if not output.exists():
-        return
-    if not output.is_dir() or (any(output.iterdir()) and not (output / "modules.json").is_file()):
-        raise BeirHybridError(f"{output}: exists and is no model; name another folder.")
-    if not overwrite:
-        raise BeirHybridError(f"{output}: exists already; name another folder, or say --overwrite.")
 
 
 def run_training(

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from beir_hybrid.collections.collection import CollectionBuilder, CollectionInfo, MultilingualCollection
+from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import read_json
 

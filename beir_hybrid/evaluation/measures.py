@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import ir_measures
 import numpy as np
@@ -231,8 +231,7 @@ def _recall(found: QueryRanks, cutoff: int | None) -> Values:
 
 
 def _precision(found: QueryRanks, cutoff: int | None) -> Values:
-    assert cutoff is not None  # KNOWN has no P without one
-    return found.sums(_within(found, cutoff)) / cutoff
+    return found.sums(_within(found, cutoff)) / cast(int, cutoff)  # KNOWN has no P without one
 
 
 def _success(found: QueryRanks, cutoff: int | None) -> Values:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from beir_hybrid.anserini.export import export_pyserini
-from beir_hybrid.collections.collection import CollectionBuilder, CollectionInfo, MultilingualCollection
+from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.encoders.dense import DenseEncoder
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import read_json
@@ -75,7 +76,7 @@ def test_what_is_there_is_kept(toy_collection: MultilingualCollection, tmp_path:
     assert len((folder / "docid").read_text().splitlines()) == len(toy_collection.passages)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("years of work")
-    with pytest.raises(BeirHybridError, match="is no dense index"):
+    with pytest.raises(BeirHybridError, match="is not a dense index"):
         export_pyserini(Random(), toy_collection, tmp_path / "other", replace=True)
 
 

@@ -7,7 +7,8 @@ from collections import deque
 import numpy as np
 import pytest
 
-from beir_hybrid.collections.collection import CollectionBuilder, CollectionInfo, MultilingualCollection, Setting
+from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection, Setting
 from beir_hybrid.collections.registry import load
 from beir_hybrid.errors import BeirHybridError
 from tests.data import LAREQA, needs_lareqa

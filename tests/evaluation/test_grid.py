@@ -10,7 +10,8 @@ import ir_measures
 import numpy as np
 import pytest
 
-from beir_hybrid.collections.collection import CollectionBuilder, CollectionInfo, MultilingualCollection
+from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.collections.lareqa import read_lareqa
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.grid import evaluate_grid, grid_from_embeddings

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from beir_hybrid.collections.collection import CollectionBuilder, CollectionInfo
+from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.collection import CollectionInfo
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation import heat_map
 from beir_hybrid.evaluation.figures import Results

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beir_hybrid.collections.collection import CollectionBuilder, CollectionInfo, MultilingualCollection
+from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.retrieval.search import relevant_ranks, top_k
 

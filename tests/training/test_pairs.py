@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from beir_hybrid.collections.collection import CollectionBuilder, CollectionInfo, MultilingualCollection
+from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.training.pairs import ParallelPairs
 
