@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a check said no, 2 the input or the call was wrong.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -61,6 +62,8 @@ def _root(
     ),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more about what is done."),
 ) -> None:
+    if not sys.stderr.isatty():  # bars are for terminals; read by transformers and the hub when they are imported
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
 
 
