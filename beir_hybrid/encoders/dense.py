@@ -184,7 +184,12 @@ def load_model(name: str | Path, device: str | None = None) -> SentenceTransform
                 pooling = Pooling(transformer.get_embedding_dimension(), preset_for(text).pooling)
                 model = SentenceTransformer(modules=[transformer, pooling], device=device)
             else:
-                model = SentenceTransformer(path, device=device, trust_remote_code=False, local_files_only=offline())
+                model = SentenceTransformer(
+                    path,
+                    device=device,
+                    trust_remote_code=False,
+                    local_files_only=not local.exists() and _from_cache(path),
+                )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -194,6 +199,28 @@ def load_model(name: str | Path, device: str | None = None) -> SentenceTransform
             "sentence-transformers or transformers model, or the id of one on the hub (which must be reachable)."
         ) from error
     return model
+
+
+def _from_cache(name: str) -> bool:
+    """Whether the hub is out of reach or forbidden: then only what it sent before will do.
+
+    Asked once beforehand, since each of a model's files would be tried for half a minute.
+
+    Raises:
+        OSError: the hub has no such model.
+    """
+    if offline():
+        return True
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        HfApi().model_info(name, timeout=10)
+    except RepositoryNotFoundError:
+        raise
+    except Exception:  # of whichever HTTP client the hub's library has; loading says what is wrong, if anything is
+        return True
+    return False
 
 
 def retrieval_prompts(model: SentenceTransformer, name: str) -> dict[str, str]:

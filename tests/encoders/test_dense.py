@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import HfApi
 from sentence_transformers import SentenceTransformer
 
 from beir_hybrid.collections.collection import MultilingualCollection
@@ -106,6 +107,21 @@ def test_an_unknown_model(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BEIR_HYBRID_OFFLINE", "1")
     with pytest.raises(BeirHybridError, match=r"unknown bundled model|cannot be loaded"):
         DenseEncoder(name)
+
+
+def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BEIR_HYBRID_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    asked = []
+
+    def unreachable(self: HfApi, name: str, timeout: float) -> None:
+        asked.append(name)
+        raise ConnectionError
+
+    monkeypatch.setattr(HfApi, "model_info", unreachable)
+    with pytest.raises(BeirHybridError, match="cannot be loaded"):
+        DenseEncoder("no-such-organisation/no-such-model")
+    assert asked == ["no-such-organisation/no-such-model"]
 
 
 def test_an_unknown_precision(tiny_model: Path) -> None:
