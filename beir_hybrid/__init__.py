@@ -13,8 +13,11 @@ from beir_hybrid.version import __version__
 
 if TYPE_CHECKING:
     from beir_hybrid.anserini.export import export_pyserini
-    from beir_hybrid.collections.collection import MultilingualCollection, Setting
-    from beir_hybrid.collections.registry import available, load
+    from beir_hybrid.collections.beir_export import load_beir, prepare_beir
+    from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
+    from beir_hybrid.collections.irds import register
+    from beir_hybrid.collections.registry import available, load, load_collection, load_setting
+    from beir_hybrid.collections.spec import CollectionSpec
     from beir_hybrid.encoders.dense import DenseEncoder
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.measures import RankDistance
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
 
 _HOMES = {
+    "CollectionSpec": "collections.spec",
     "DenseEncoder": "encoders.dense",
     "HybridBatchSampler": "training.batching",
     "HybridTrainer": "training.trainer",
@@ -31,14 +35,21 @@ _HOMES = {
     "ParallelPairs": "training.pairs",
     "RankDistance": "evaluation.measures",
     "Setting": "collections.collection",
+    "SettingView": "collections.collection",
     "available": "collections.registry",
     "evaluate_grid": "evaluation.grid",
     "export_pyserini": "anserini.export",
     "load": "collections.registry",
+    "load_beir": "collections.beir_export",
+    "load_collection": "collections.registry",
+    "load_setting": "collections.registry",
+    "prepare_beir": "collections.beir_export",
+    "register": "collections.irds",
 }
 
 __all__ = [
     "BeirHybridError",
+    "CollectionSpec",
     "DenseEncoder",
     "HybridBatchSampler",
     "HybridTrainer",
@@ -47,11 +58,17 @@ __all__ = [
     "ParallelPairs",
     "RankDistance",
     "Setting",
+    "SettingView",
     "__version__",
     "available",
     "evaluate_grid",
     "export_pyserini",
     "load",
+    "load_beir",
+    "load_collection",
+    "load_setting",
+    "prepare_beir",
+    "register",
 ]
 
 

@@ -41,7 +41,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         BeirHybridError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    with _as_one_error(path):
+    with as_one_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
@@ -66,7 +66,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         BeirHybridError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    with _as_one_error(path):
+    with as_one_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:
@@ -116,7 +116,7 @@ def check_writable(path: Path) -> None:
     Raises:
         BeirHybridError: its folder cannot be made, or nothing can be written there.
     """
-    with _as_one_error(path):
+    with as_one_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
 
@@ -162,7 +162,8 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _as_one_error(path: Path) -> Iterator[None]:
+def as_one_error(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses while `path` is written into the one exception of this package."""
     try:
         yield
     except OSError as error:

@@ -52,7 +52,7 @@ def export_pyserini(
     rows = np.arange(len(collection.passages)) if view is None else view.passage_rows
     ids = [collection.passages.ids[row] for row in rows]
     _check_ids(ids)
-    passages = [{"title": "", "text": collection.passages.texts[row]} for row in rows]
+    passages = [{"title": collection.passages.title(row), "text": collection.passages.texts[row]} for row in rows]
     vectors = _normalised(encoder.encode_corpus(passages), len(rows))
     describe = getattr(encoder, "describe", None)
     manifest = {

@@ -74,7 +74,7 @@ def main() -> None:
 
 from beir_hybrid.cli import datasets, demo, evaluate, export, train  # noqa: E402  (they add their commands to `app`)
 
-app.command("datasets")(datasets.datasets)
+app.add_typer(datasets.app, name="datasets")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)

@@ -12,7 +12,7 @@ import typer
 from beir_hybrid.cli import options
 from beir_hybrid.cli.train import TARGET, run_training
 from beir_hybrid.collections.collection import MultilingualCollection
-from beir_hybrid.collections.registry import available, load
+from beir_hybrid.collections.registry import available, load_collection
 from beir_hybrid.encoders.bundled import BUNDLED
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import check_target, check_writable
@@ -61,7 +61,7 @@ def demo(
     )
     clock.say(f"loading {model}")
     encoder = options.load_encoder(model, None, None, precision)
-    training = load(TRAINING)
+    training = load_collection(TRAINING)
     name = Path(encoder.name).name
 
     def evaluated(batching: str) -> Results:
@@ -105,7 +105,7 @@ def _data(name: str | None, data_dir: Path | None, languages: str | None) -> Mul
             raise BeirHybridError(f"the demo trains on {TRAINING}, so it cannot evaluate on it. Use {FALLBACK}.")
         return data
     folders = [str(folder) for folder in (data_dir, os.environ.get("BEIR_HYBRID_DATA")) if folder]
-    has_files = available()["xquad-r"].cached or any((Path(folder) / "xquad-r").is_dir() for folder in folders)
+    has_files = available()["xquad-r"].is_here() or any((Path(folder) / "xquad-r").is_dir() for folder in folders)
     if has_files or data_dir is not None:  # then what is wrong with them must be said
         return options.load_collection("xquad-r", data_dir, languages)
     try:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from beir_hybrid.collections import registry
 from beir_hybrid.collections.collection import MultilingualCollection
-from beir_hybrid.collections.registry import load
 
 if TYPE_CHECKING:
     from beir_hybrid.encoders.dense import DenseEncoder
@@ -25,7 +25,13 @@ Models = Annotated[
         show_default=False,
     ),
 ]
-Collection = Annotated[str, typer.Option(help="A collection's name: see `beir-hybrid datasets`.")]
+Collection = Annotated[
+    str,
+    typer.Option(
+        help="A collection's name, a part of one (xquad-r.context, xquad-r.first100), or a folder of your own "
+        "(./my-data): see `beir-hybrid datasets --help`."
+    ),
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -54,7 +60,7 @@ PassagePrompt = Annotated[str | None, typer.Option(help="Put before each passage
 def load_collection(name: str, data_dir: Path | None, languages: str | None) -> MultilingualCollection:
     """The collection that these options name."""
     codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
-    return load(name, data_dir=data_dir, languages=codes)
+    return registry.load_collection(name, data_dir=data_dir, languages=codes)
 
 
 def load_encoder(model: str, query_prompt: str | None, passage_prompt: str | None, precision: str) -> DenseEncoder:

@@ -1,12 +1,15 @@
-"""Making a collection, row by row, from whatever a reader finds in its files."""
+"""Making a collection from what a reader finds in its files: parallel questions, or questions with judgements."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection, Relevance, Texts
+from beir_hybrid.collections.collection import KINDS, CollectionInfo, Kind, MultilingualCollection
+from beir_hybrid.collections.texts import Relevance, Texts
 from beir_hybrid.errors import BeirHybridError
 
 
@@ -77,7 +80,7 @@ class CollectionBuilder:
             passages=self._texts(self._passages),
             items=tuple(self._items),
             query_item=item,
-            relevant=Relevance(start, passages),
+            judgements=Relevance(start, passages, np.ones(len(passages), dtype=np.int16)),
             info=self.info,
         )
 
@@ -85,3 +88,102 @@ class CollectionBuilder:
     def _texts(rows: tuple[list[str], list[str], list[int]]) -> Texts:
         ids, texts, languages = rows
         return Texts(tuple(ids), tuple(texts), np.array(languages, dtype=np.int16))
+
+
+class Judgement(NamedTuple):
+    """One line of qrels: how relevant a passage is to a question, both by id.
+
+    Attributes:
+        query: The question's row.
+        passage: The passage's id.
+        grade: 0 and below is not relevant.
+        where: The place in the source, for errors.
+    """
+
+    query: int
+    passage: str
+    grade: int
+    where: str
+
+
+def judged_collection(
+    name: str,
+    languages: tuple[str, ...],
+    queries: Texts,
+    passages: Texts,
+    judgements: Iterable[Judgement],
+    info: CollectionInfo,
+    *,
+    items: Sequence[str] | None = None,
+    kinds: tuple[Kind, ...] = KINDS,
+    allow_missing: bool = False,
+) -> MultilingualCollection:
+    """A collection from questions, passages and qrels.
+
+    Args:
+        items: The parallel item of each question; by default each question is one of its own.
+        kinds: The kinds of setting that the judgements allow. With `mono` alone, a passage id means the passage in the
+            question's own language.
+        allow_missing: Leave out judgements of passages that the corpus lacks; `info.missing` counts them.
+
+    Raises:
+        BeirHybridError: there is no question or no passage; a passage is judged twice for a question with different
+            grades; a judged passage is not in the corpus and that is not allowed.
+    """
+    if not len(queries) or not len(passages):
+        raise BeirHybridError(f"{name}: no questions or no passages in {info.origin}; nothing to search.")
+    own = kinds == ("mono",)
+    pairs: dict[tuple[int, int], int] = {}
+    missing: list[Judgement] = []
+    for judgement in judgements:
+        row = passages.find(judgement.passage, int(queries.language[judgement.query]) if own else None)
+        if row is None:
+            missing.append(judgement)
+        elif pairs.setdefault((judgement.query, row), judgement.grade) != judgement.grade:
+            raise BeirHybridError(
+                f"{judgement.where}: passage {judgement.passage!r} is judged {judgement.grade} for question "
+                f"{queries.ids[judgement.query]!r} and {pairs[judgement.query, row]} before; keep one of the two."
+            )
+    if missing and not allow_missing:
+        raise BeirHybridError(
+            f"{missing[0].where}: the judged passage {missing[0].passage!r} is not in the corpus of {name}; "
+            f"{len(missing):,} of {len(missing) + len(pairs):,} judgements are of passages that it lacks. The corpus "
+            "is incomplete or of another version: get the right one, or leave those judgements out "
+            "(allow_missing=True, or NAME.partial as the name)."
+        )
+    number: dict[str, int] = {}
+    item_ids = [f"{languages[queries.language[row]]}:{one}" for row, one in enumerate(queries.ids)]
+    item_ids = item_ids if items is None else list(items)
+    return MultilingualCollection(
+        name=name,
+        languages=languages,
+        queries=queries,
+        passages=passages,
+        query_item=np.array([number.setdefault(item, len(number)) for item in item_ids], dtype=np.int64),
+        items=tuple(number),
+        judgements=_relevance(pairs, len(queries)),
+        info=replace(info, missing=len(missing)),
+        kinds=kinds,
+    )
+
+
+def first_questions(collection: MultilingualCollection, count: int) -> MultilingualCollection:
+    """The collection with only the first `count` questions of each language, in file order, and every passage."""
+    rows = np.sort(np.concatenate([rows[:count] for rows in collection.queries.rows_by_language]))
+    queries = collection.queries
+    ids, texts = ([sequence[row] for row in rows.tolist()] for sequence in (queries.ids, queries.texts))
+    kept, item = np.unique(collection.query_item[rows], return_inverse=True)
+    return replace(
+        collection,
+        queries=Texts(tuple(ids), tuple(texts), queries.language[rows]),
+        query_item=item.astype(np.int64),
+        items=tuple(collection.items[number] for number in kept.tolist()),
+        judgements=collection.judgements.of_queries(rows),
+    )
+
+
+def _relevance(pairs: dict[tuple[int, int], int], queries: int) -> Relevance:
+    table = np.array([(query, row, grade) for (query, row), grade in pairs.items()], dtype=np.int64).reshape(-1, 3)
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    start = np.searchsorted(table[:, 0], np.arange(queries + 1))
+    return Relevance(start.astype(np.int64), table[:, 1].copy(), table[:, 2].astype(np.int16))

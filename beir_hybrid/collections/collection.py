@@ -1,25 +1,24 @@
-"""A parallel collection: questions and passages in many languages, and which answers which.
+"""A multilingual collection: questions and passages in many languages, and which answers which.
 
-Inside, a text is a row number; ids are strings at the rim only. A setting is a view: it names rows, it copies no text.
+Inside, a text is a row number; ids are strings at the rim only. A setting names rows, it copies no text.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from beir_hybrid.collections.texts import IntArray, Relevance, RowMapping, Texts
 from beir_hybrid.errors import unknown
 
-IntArray = npt.NDArray[np.int64]
-Kind = Literal["mono", "cross", "multi"]
-KINDS: tuple[Kind, ...] = ("mono", "cross", "multi")
-_V = TypeVar("_V")
+Kind = Literal["mono", "cross", "multi", "blend"]
+KINDS: tuple[Kind, ...] = ("mono", "cross", "multi", "blend")
 
 
 @dataclass(frozen=True, order=True)
@@ -27,8 +26,10 @@ class Setting:
     """Who asks in which language, and where the answer is looked for.
 
     `mono`: passages of the question's own language. `cross`: passages of one other language. `multi`: the passages of
-    all languages in one pool. Prints as `xquad-r/mono/en`, `xquad-r/cross/en-de` (question language first) and
-    `xquad-r/multi/en`; every folder, id, run, report and command uses that string.
+    all languages in one pool. `blend`: the question mixes two languages (`de+en`); passages of one language, or of all
+    where `passage_language` is None. Prints as `xquad-r/mono/en`, `xquad-r/cross/en-de` (question language first),
+    `xquad-r/multi/en`, `xquad-r/blend/de+en/de` and `xquad-r/blend/de+en/multi`; every folder, id, run, report and
+    command uses that string.
     """
 
     collection: str
@@ -40,62 +41,34 @@ class Setting:
         languages = self.query_language
         if self.kind == "cross":
             languages += f"-{self.passage_language}"
+        if self.kind == "blend":
+            languages += f"/{self.passage_language or 'multi'}"
         return f"{self.collection}/{self.kind}/{languages}"
 
-
-@dataclass(frozen=True, eq=False)
-class Texts:
-    """Texts by row: `ids[i]`, `texts[i]` and `language[i]`, a number into the collection's languages."""
-
-    ids: Sequence[str]
-    texts: Sequence[str]
-    language: npt.NDArray[np.int16]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @cached_property
-    def row_of(self) -> Mapping[str, int]:
-        """Id -> row; made once, for every view."""
-        return {identifier: row for row, identifier in enumerate(self.ids)}
-
-    @cached_property
-    def rows_by_language(self) -> tuple[IntArray, ...]:
-        """The rows of each language, ascending."""
-        order = np.argsort(self.language, kind="stable")
-        counts = np.bincount(self.language, minlength=1)
-        return tuple(np.split(order, np.cumsum(counts)[:-1]))
-
-
-@dataclass(frozen=True, eq=False)
-class Relevance:
-    """Query row -> its relevant passage rows, ascending: `passages[start[q] : start[q + 1]]`."""
-
-    start: IntArray
-    passages: IntArray
-
-    def __getitem__(self, query: int) -> IntArray:
-        return self.passages[self.start[query] : self.start[query + 1]]
-
-    @cached_property
-    def queries(self) -> IntArray:
-        """The query row of each pair, aligned with `passages`."""
-        return np.repeat(np.arange(len(self.start) - 1), np.diff(self.start))
+    @property
+    def searched(self) -> str | None:
+        """The language of the passages that are searched; None for all languages in one pool."""
+        return self.query_language if self.kind == "mono" else self.passage_language
 
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """What a result must carry about its data."""
+    """What a result must carry about its data.
+
+    Attributes:
+        missing: How many judged passages the corpus lacks; they were left out where the user allowed it.
+    """
 
     licence: str
     citation: str
     origin: str
     text_mode: str = "sentence"
+    missing: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class MultilingualCollection:
-    """Parallel questions and passages in several languages.
+    """Questions and passages in several languages, parallel or not.
 
     Attributes:
         name: The name in every setting, result and file.
@@ -103,7 +76,8 @@ class MultilingualCollection:
         queries, passages: The texts.
         items: The ids of the parallel questions; `query_item[q]` is the item of query row `q`. Two queries of one item
             are translations of each other.
-        relevant: Which passages answer a query, in every language.
+        judgements: Which passages were judged for a query, in every language, and how.
+        kinds: The kinds of setting that the judgements allow: `mono` alone where nobody judged across languages.
     """
 
     name: str
@@ -112,8 +86,9 @@ class MultilingualCollection:
     passages: Texts
     items: Sequence[str]
     query_item: IntArray
-    relevant: Relevance
+    judgements: Relevance
     info: CollectionInfo
+    kinds: tuple[Kind, ...] = KINDS
 
     def __repr__(self) -> str:
         return (
@@ -122,21 +97,39 @@ class MultilingualCollection:
         )
 
     @cached_property
+    def relevant(self) -> Relevance:
+        """The judgements with a grade above 0: which passages answer a query."""
+        good = self.judgements.grades > 0
+        return self.judgements if good.all() else self.judgements.where(good)
+
+    @property
+    def judged(self) -> bool:
+        """Whether there are judgements; a test set may keep them back."""
+        return len(self.judgements.passages) > 0
+
+    @cached_property
     def settings(self) -> tuple[Setting, ...]:
-        """Every setting in which at least one question has a relevant passage: mono, then cross, then multi."""
-        pairs = self._language_pairs
-        codes = self.languages
-        found = [Setting(self.name, "mono", a) for i, a in enumerate(codes) if (i, i) in pairs]
+        """Every setting in which at least one question has a relevant passage: mono, cross, multi, then blends.
+
+        Without any judgements: each language on its own.
+        """
+        codes, pairs = self.languages, self._language_pairs
+        if not self.judged:
+            asked = np.unique(self.queries.language)
+            return tuple(Setting(self.name, "mono", codes[number]) for number in asked)
+        plain = [i for i, code in enumerate(codes) if "+" not in code]
+        found = [Setting(self.name, "mono", codes[i]) for i in plain if (i, i) in pairs]
         found += [
-            Setting(self.name, "cross", a, b)
-            for i, a in enumerate(codes)
-            for j, b in enumerate(codes)
-            if i != j and (i, j) in pairs
+            Setting(self.name, "cross", codes[i], codes[j]) for i in plain for j in plain if i != j and (i, j) in pairs
         ]
-        if len(codes) > 1:
-            asking = {query for query, _ in pairs}
-            found += [Setting(self.name, "multi", a) for i, a in enumerate(codes) if i in asking]
-        return tuple(found)
+        asking = {query for query, _ in pairs}
+        if len(plain) > 1:
+            found += [Setting(self.name, "multi", codes[i]) for i in plain if i in asking]
+        for i in range(len(codes)):
+            if i not in plain:
+                found += [Setting(self.name, "blend", codes[i], codes[j]) for j in plain if (i, j) in pairs]
+                found += [Setting(self.name, "blend", codes[i])] if i in asking else []
+        return tuple(setting for setting in found if setting.kind in self.kinds)
 
     def setting(self, name: str) -> Setting:
         """The setting called `name`, with or without the collection before it: `cross/en-de`.
@@ -186,11 +179,17 @@ class MultilingualCollection:
         """SHA-256 over every id, text, language and relevance: two collections with one digest are the same data."""
         state = hashlib.sha256()
         for texts in (self.queries, self.passages):
-            for identifier, text, language in zip(texts.ids, texts.texts, texts.language, strict=True):
-                for part in (identifier, text, self.languages[language]):
+            if texts.digest is not None:
+                state.update(bytes.fromhex(texts.digest))
+                continue
+            for row, (identifier, text) in enumerate(zip(texts.ids, texts.texts, strict=True)):
+                parts = [identifier, text, self.languages[texts.language[row]]]
+                for part in parts if texts.titles is None else [*parts, texts.titles[row]]:
                     encoded = part.encode("utf-8", "surrogatepass")
                     state.update(len(encoded).to_bytes(4, "little") + encoded)
-        state.update(self.relevant.start.tobytes() + self.relevant.passages.tobytes())
+        state.update(self.judgements.start.tobytes() + self.judgements.passages.tobytes())
+        if (self.judgements.grades != 1).any():
+            state.update(self.judgements.grades.astype("<i2").tobytes())
         return state.hexdigest()
 
     @cached_property
@@ -209,78 +208,80 @@ class SettingView:
     setting: Setting
 
     @property
+    def name(self) -> str:
+        """The setting's name."""
+        return str(self.setting)
+
+    @property
     def passage_rows(self) -> IntArray:
         """The rows of the passages that are searched, ascending."""
         passages = self.collection.passages
-        language = self._passage_language
-        return np.arange(len(passages)) if language is None else passages.rows_by_language[language]
+        language = self._searched
+        return passages.rows if language is None else passages.rows_by_language[language]
 
     @cached_property
     def query_rows(self) -> IntArray:
-        """The rows of the questions that have a relevant passage in this setting, ascending."""
-        collection, relevant = self.collection, self.collection.relevant
-        rows = collection.queries.rows_by_language[collection.language_number(self.setting.query_language)]
-        language = self._passage_language
-        found = (
-            relevant.passages >= 0 if language is None else collection.passages.language[relevant.passages] == language
-        )
-        before = np.concatenate([[0], np.cumsum(found)])
-        return rows[before[relevant.start[rows + 1]] > before[relevant.start[rows]]]
+        """The rows of the questions that have a relevant passage in this setting, ascending.
+
+        All of the language's questions where the collection has no judgements.
+        """
+        rows = self.collection.queries.rows_by_language[self._asked]
+        if not self.collection.judged:
+            return rows
+        relevant = self.collection.relevant
+        before = np.append(0, np.cumsum(self._in_setting(relevant.passages)))
+        kept = before[relevant.start[rows + 1]] > before[relevant.start[rows]]
+        return rows if kept.all() else rows[kept]  # views that ask all of a language's questions share one array
 
     @property
     def corpus(self) -> Mapping[str, dict[str, Any]]:
-        """`{passage id: {"title": "", "text": ..., "metadata": {"language": ...}}}`, read from the collection."""
-        passages, codes = self.collection.passages, self.collection.languages
-
-        def document(row: int) -> dict[str, Any]:
-            return {
-                "title": "",
-                "text": passages.texts[row],
-                "metadata": {"language": codes[passages.language[row]]},
-            }
-
-        return RowMapping(passages, self.passage_rows, document)
+        """`{passage id: {"title": ..., "text": ..., "metadata": {"language": ...}}}`, read from the collection."""
+        passages = self.collection.passages
+        return RowMapping(passages, self.passage_rows, self.document, self._searched)
 
     @property
     def queries(self) -> Mapping[str, str]:
         """`{query id: text}`, read from the collection."""
-        return RowMapping(self.collection.queries, self.query_rows, self.collection.queries.texts.__getitem__)
+        queries = self.collection.queries
+        return RowMapping(queries, self.query_rows, queries.texts.__getitem__, self._asked)
 
     @property
     def qrels(self) -> Mapping[str, dict[str, int]]:
-        """`{query id: {passage id: 1}}`, relevant passages of this setting only."""
-        relevant, passages, language = self.collection.relevant, self.collection.passages, self._passage_language
+        """`{query id: {passage id: grade}}`, judgements of this setting's passages only."""
+        if not self.collection.judged:
+            return {}
+        judgements, ids = self.collection.judgements, self.collection.passages.ids
 
         def judged(row: int) -> dict[str, int]:
-            rows = relevant[row]
-            kept = rows if language is None else rows[passages.language[rows] == language]
-            return {passages.ids[passage]: 1 for passage in kept}
+            passages = judgements[row]
+            kept = self._in_setting(passages)
+            grades = judgements.grades[judgements.start[row] : judgements.start[row + 1]]
+            return {ids[passage]: int(grade) for passage, grade in zip(passages[kept], grades[kept], strict=True)}
 
-        return RowMapping(self.collection.queries, self.query_rows, judged)
+        return RowMapping(self.collection.queries, self.query_rows, judged, self._asked)
+
+    def document(self, row: int) -> dict[str, Any]:
+        """A passage row as BEIR has it."""
+        passages = self.collection.passages
+        return {
+            "title": passages.title(row),
+            "text": passages.texts[row],
+            "metadata": {"language": self.collection.languages[passages.language[row]]},
+        }
+
+    def _in_setting(self, passages: IntArray) -> npt.NDArray[np.bool_]:
+        """Which of some passage rows are searched."""
+        language = self._searched
+        if language is None:
+            return np.ones(len(passages), dtype=np.bool_)
+        return np.equal(self.collection.passages.language[passages], language)
 
     @property
-    def _passage_language(self) -> int | None:
+    def _asked(self) -> int:
+        return self.collection.language_number(self.setting.query_language)
+
+    @property
+    def _searched(self) -> int | None:
         """The number of the language that is searched; None for all."""
-        if self.setting.kind == "multi":
-            return None
-        return self.collection.language_number(self.setting.passage_language or self.setting.query_language)
-
-
-class RowMapping(Mapping[str, _V], Generic[_V]):
-    """A read-only mapping from the ids of some rows to what `value(row)` makes of them, on demand and in row order."""
-
-    def __init__(self, texts: Texts, rows: IntArray, value: Callable[[int], _V]) -> None:
-        self._texts, self._rows, self._value = texts, rows, value
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __iter__(self) -> Iterator[str]:
-        return (self._texts.ids[row] for row in self._rows)
-
-    def __getitem__(self, key: str) -> _V:
-        row = self._texts.row_of[key]
-        place = int(np.searchsorted(self._rows, row))
-        if place == len(self._rows) or self._rows[place] != row:
-            raise KeyError(key)
-        return self._value(row)
+        language = self.setting.searched
+        return None if language is None else self.collection.language_number(language)

@@ -2,186 +2,192 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
-from beir_hybrid.collections.fetch import RemoteFile, fetch
-from beir_hybrid.collections.lareqa import read_lareqa
+from beir_hybrid.collections import hindi_beir, lareqa, miracl
+from beir_hybrid.collections.blend import blend_name, blended
+from beir_hybrid.collections.builder import first_questions
+from beir_hybrid.collections.collection import MultilingualCollection, SettingView
+from beir_hybrid.collections.names import Part, parse_name
+from beir_hybrid.collections.spec import CollectionSpec, Request
 from beir_hybrid.errors import BeirHybridError, unknown
-from beir_hybrid.files import cache_root
 
-_LAREQA = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
-_LAREQA_CITATION = "Roy, Constant, Al-Rfou, Barua, Phillips, Yang 2020: LAReQA, arXiv 2004.05484"
-
-
-@dataclass(frozen=True)
-class CollectionSpec:
-    """What is known of a collection before it is loaded.
-
-    Attributes:
-        files: Where each language's file is published; empty for what ships with the package.
-        folder: Where it lies, for what ships with the package.
-    """
-
-    name: str
-    title: str
-    languages: tuple[str, ...]
-    questions: int
-    passages: int
-    info: CollectionInfo
-    files: Mapping[str, RemoteFile] = field(default_factory=dict)
-    folder: Path | None = None
-
-    @property
-    def cache(self) -> Path:
-        """Where downloaded files are kept."""
-        return self.folder or cache_root() / "collections" / self.name
-
-    @property
-    def cached(self) -> bool:
-        """Whether every file is on this machine already."""
-        return all((self.cache / f"{language}.json").is_file() for language in self.languages)
+ENTRY_POINTS = "beir_hybrid.collections"
 
 
 def available() -> dict[str, CollectionSpec]:
-    """The collections by name."""
-    return dict(_SPECS)
+    """The collections by name: ours, then those of other packages.
+
+    A package adds its own through the entry point group `beir_hybrid.collections`; each entry point is a
+    `CollectionSpec`, or several. One that cannot be imported, or whose name is taken, is left out with a warning.
+    """
+    specs = {spec.name: spec for module in (lareqa, miracl, hindi_beir) for spec in module.SPECS}
+    for spec in _of_other_packages():
+        if spec.name not in specs:
+            specs[spec.name] = spec
+        else:
+            warnings.warn(f"{ENTRY_POINTS}: {spec.name!r} is taken; the later collection is left out.", stacklevel=2)
+    return specs
 
 
-def load(
-    name: str, *, data_dir: str | Path | None = None, languages: Sequence[str] | None = None
+def load(name: str | Path, **choices: Any) -> Any:
+    """Load the collection or the setting called `name`: `load_collection` or `load_setting`, whichever it names.
+
+    Returns:
+        A `MultilingualCollection` for `xquad-r`, a `SettingView` for `xquad-r/cross/en-de`.
+    """
+    is_setting = not _is_path(name) and "/" in str(name)
+    return load_setting(str(name), **choices) if is_setting else load_collection(name, **choices)
+
+
+def load_collection(
+    name: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    languages: Sequence[str] | None = None,
+    text_mode: str | None = None,
+    first: int | None = None,
+    allow_missing: bool = False,
+    split: str | None = None,
 ) -> MultilingualCollection:
-    """Load the collection called `name`.
+    """Load the collection called `name`, or the one that lies in a folder.
 
-    It is read from `data_dir/{name}`; without `data_dir`, from that place in the folder that `BEIR_HYBRID_DATA` names
-    if it is there; else from the cache, where missing files are downloaded to and verified.
+    It is read from its folder in `data_dir`; without `data_dir`, from its folder in what `BEIR_HYBRID_DATA` names if it
+    is there; else from the cache, where missing files are downloaded to and verified. All that is asked for becomes
+    part of the collection's name, and that name loads the same again: `xquad-r.context.first100@de+en`.
 
     Args:
-        name: One of `available()`.
-        data_dir: A folder with a folder of the collection's name in it, with one `{language}.json` a language.
-        languages: Only these. The collection's name then says so (`xquad-r@de+en`), since figures on fewer languages
-            are not comparable with those on all.
+        name: One of `available()`, such a longer name, or a path (`./my-data`) to a folder in the layout of BEIR, of
+            a hub dataset, of MIRACL or of LAReQA.
+        data_dir: A folder that holds the collection's folder.
+        languages: Only these.
+        text_mode: `sentence` or `context`, where the collection has both.
+        first: Only the first so many questions of each language, for a quick look; every passage stays.
+        allow_missing: Leave out judgements of passages that the corpus lacks, rather than refuse.
+        split: Of a folder that has several; by default `test`, else `dev`, else the only one.
 
     Raises:
-        BeirHybridError: unknown names; files that are missing, damaged, or cannot be fetched.
+        BeirHybridError: unknown names; files that are missing, damaged, or cannot be fetched; judged passages that are
+            not in the corpus.
     """
-    spec = _SPECS.get(name)
-    if spec is None:
-        raise unknown("collection", name, _SPECS)
-    wanted = spec.languages
-    if languages is not None:
-        for code in languages:
-            if code not in spec.languages:
-                raise unknown(f"language in {name}:", code, spec.languages)
-        wanted = tuple(code for code in spec.languages if code in set(languages))
-        if not wanted:
-            raise BeirHybridError(f"no language of {name} was asked for. Known: {', '.join(spec.languages)}.")
-    folder = _folder(spec, data_dir, wanted)
-    full_name = name if wanted == spec.languages else f"{name}@{'+'.join(wanted)}"
-    return read_lareqa(folder, full_name, wanted, spec.info)
+    if _is_path(name):
+        from beir_hybrid.collections import local  # it needs Arrow, which is slow to import
+
+        spec = local.describe(Path(name).expanduser(), split)
+        part = Part(spec.name)
+    else:
+        part, setting = parse_name(str(name))
+        spec = _known(part.base)
+        if setting or split is not None:
+            what = "a setting, not a collection" if setting else "not a folder; its name says which split it is"
+            raise BeirHybridError(f"{str(name)!r} is {what}. Known collections: {', '.join(available())}.")
+    asked = {
+        "languages": None if languages is None else tuple(languages),
+        "text_mode": text_mode,
+        "first": first,
+        "partial": allow_missing or None,
+    }
+    return _read(spec, _with(part, asked), data_dir)
 
 
-def _folder(spec: CollectionSpec, data_dir: str | Path | None, languages: Sequence[str]) -> Path:
-    if spec.folder is not None:
-        return spec.folder
+def load_setting(name: str, *, data_dir: str | Path | None = None) -> SettingView:
+    """Load one setting: `xquad-r/cross/en-de`, `miracl-dev/mono/sw`, `xquad-r/blend/de+en/multi`.
+
+    Where nobody judged across languages, only the setting's own language is read.
+
+    Raises:
+        BeirHybridError: as `load_collection`; the collection has no such setting.
+    """
+    part, setting = parse_name(name)
+    spec = _known(part.base)
+    if setting.startswith("blend/") and "cross" in spec.kinds:
+        return blended(_read(spec, part, data_dir), [setting.split("/")[1]]).view(blend_name(setting))
+    known = replace(spec, languages=_languages(spec, part)).setting_names()
+    if setting not in known:
+        raise unknown("setting", name, [f"{part}/{one}" for one in known])
+    own = (setting.split("/")[1],) if spec.kinds == ("mono",) else None
+    return _read(spec, part, data_dir, own).view(setting)
+
+
+def _read(
+    spec: CollectionSpec, part: Part, data_dir: str | Path | None, only: tuple[str, ...] | None = None
+) -> MultilingualCollection:
+    """Read a part of a collection; `only` these languages of it, under the same name."""
+    languages = _languages(spec, part)
+    part = replace(part, languages=None if languages == spec.languages else languages)
+    if part.text_mode not in spec.text_modes:
+        raise unknown(f"text mode of {spec.name}:", part.text_mode, spec.text_modes)
+    folder = _folder(spec, data_dir)
+    collection = spec.read(Request(str(part), only or languages, folder, part.text_mode, part.partial))
+    return collection if part.first is None else first_questions(collection, part.first)
+
+
+def _with(part: Part, asked: dict[str, Any]) -> Part:
+    """The part with what was `asked` for beside its name; the two must not contradict each other."""
+    given = {key: value for key, value in asked.items() if value is not None}
+    for key, value in given.items():
+        said = getattr(part, key)
+        if said != getattr(Part(part.base), key) and said != value:
+            raise BeirHybridError(f"{part}: the name says {key} {said!r}, and {value!r} was asked for; say it once.")
+    if (first := given.get("first")) is not None and (isinstance(first, bool) or first < 1):
+        raise BeirHybridError(f"{part}: first is {first!r}; expected a whole number from 1.")
+    return replace(part, **given)
+
+
+def _languages(spec: CollectionSpec, part: Part) -> tuple[str, ...]:
+    """The languages of a part, in the order of the spec."""
+    if part.languages is None:
+        return spec.languages
+    for code in part.languages:
+        if code not in spec.languages:
+            raise unknown(f"language in {spec.name}:", code, spec.languages)
+    if not part.languages:
+        raise BeirHybridError(f"no language of {spec.name} was asked for. Known: {', '.join(spec.languages)}.")
+    return tuple(code for code in spec.languages if code in part.languages)
+
+
+def _folder(spec: CollectionSpec, data_dir: str | Path | None) -> Path | None:
+    name = spec.folder or spec.name
     if data_dir is not None:
-        folder = Path(data_dir) / spec.name
-        if not folder.is_dir():
+        folder = Path(data_dir).expanduser() / name
+        if not spec.bundled and not folder.is_dir():
             raise BeirHybridError(
-                f"{folder}: no such folder; expected {spec.languages[0]}.json and its kin there. "
-                f"--data-dir names the folder that holds {spec.name}/."
+                f"{folder}: no such folder; --data-dir names the folder that holds {name}/ with {spec.layout}."
             )
-        return folder
-    if (own := os.environ.get("BEIR_HYBRID_DATA")) and (Path(own) / spec.name).is_dir():
-        return Path(own) / spec.name
-    for language in languages:
-        fetch(spec.files[language], spec.cache / f"{language}.json")
-    return spec.cache
+        return folder if folder.is_dir() else None
+    own = os.environ.get("BEIR_HYBRID_DATA")
+    return Path(own) / name if own and (Path(own) / name).is_dir() else None
 
 
-def _lareqa_files(base: str, table: str) -> dict[str, RemoteFile]:
-    rows = (line.split() for line in table.strip().splitlines())
-    return {code: RemoteFile(f"{base}/{code}.json", digest, int(size)) for code, size, digest in rows}
+def _known(name: str) -> CollectionSpec:
+    specs = available()
+    if name not in specs:
+        raise unknown("collection", name, specs)
+    return specs[name]
 
 
-_XQUAD_R = _lareqa_files(
-    f"{_LAREQA}/master/xquad-r",
-    """
-    ar 2234875 c52922d3b8ac1ae03ed5ac38647ad59870dca3dda2beefe18ecdc30729acb69d
-    de 732156 16fb0f4bf4916154b585a20c24c66074591c9718a1affe764ff4697572328949
-    el 2810127 163fd43ee785a30eb534ae2061e9eaa766a7ee4e8ffce5e4b422480c150f64b6
-    en 628651 7b0954f39297c27a31fef610f0883337dd2907fa8699151dc922afdd0fa12ffe
-    es 746335 f8e836b2d91009c4363e04315f7ede363eedbbb49c67dda60de6c4aa782f58de
-    hi 2408404 ea45ba8ae4513d1533b222bebdc02a90bc319c055d3aeea68584a053d2e92872
-    ru 2764904 7f4dff853538b9a5fcc28c070b8bb983a5c5d190ac747b8e005a1ada9cab18f1
-    th 2618544 c3a041864c3a9fb0b4dd91cfdf99cf36b411b3e704c58a303c97bc6dc786cfe4
-    tr 827827 f3e8c13002bbce154a4578f535f7533cb70f3da08840e6b62735935baec7bd94
-    vi 1132303 e35926bf5cc6fc6ecbdfca49467aabeb454f08d152d7818143a906bd31dde995
-    zh 959291 80c2cde7b9c2fb134c303cbb52f2ba396ead9eb0014aec43993543d2ba9e93ed
-    """,
-)
-# Removed upstream after this commit.
-_MLQA_R = _lareqa_files(
-    f"{_LAREQA}/354d67d1cd066854cdfbf5ad0e6105528976141d/mlqa-r",
-    """
-    ar 3329081 2132fbc03208535c0fe01f2e2c5121d06f9c2aa799af93b0a719dbc105bdf137
-    de 887185 ce9454dc5aa6f2d85c23cd6e49cb367fbb7c4c6e62d7f71e355c6b5dae4d0886
-    en 2251129 fedd9a5cc0848dda80caf84aa36f482adaae230526a3f6e9e86926a93ef3b1e4
-    es 819818 70ecba276b8c96a692b120693a595d076ce94ad21d4b28311538a9fcbfe0f9d7
-    hi 3179023 4dd0fb3c06f737a5481d705bc1dcac7876712a5815c9265908fbb3a0696cb654
-    vi 1807239 9d3baff6ba03e6793b25594217265ea59a136b9733833dca8a9582a84a78ff85
-    zh 1360698 57f01d2fff50cf3392805635b01445339f225ad5bf28ba8443b12f8dbd1e69dc
-    """,
-)
+def _is_path(name: str | Path) -> bool:
+    return isinstance(name, Path) or name.startswith((".", "/", "~"))
 
-_SAMPLE_INFO = CollectionInfo(
-    licence="Apache-2.0",
-    citation="Written for beir-hybrid.",
-    origin="bundled with beir-hybrid",
-)
-_SAMPLE = Path(__file__).parent / "sample"
 
-_SPECS: dict[str, CollectionSpec] = {
-    spec.name: spec
-    for spec in (
-        CollectionSpec(
-            name="xquad-r",
-            title="XQuAD-R (LAReQA): parallel questions on Wikipedia in 11 languages",
-            languages=tuple(_XQUAD_R),
-            questions=13_090,
-            passages=13_014,
-            info=CollectionInfo("CC BY-SA 4.0", _LAREQA_CITATION, f"{_LAREQA}/master/xquad-r"),
-            files=_XQUAD_R,
-        ),
-        CollectionSpec(
-            name="mlqa-r",
-            title="MLQA-R (LAReQA): partly parallel questions on Wikipedia in 7 languages",
-            languages=tuple(_MLQA_R),
-            questions=4_199,
-            passages=20_534,
-            info=CollectionInfo("CC BY-NC 4.0 (non-commercial)", _LAREQA_CITATION, f"{_LAREQA} at 354d67d, mlqa-r"),
-            files=_MLQA_R,
-        ),
-        CollectionSpec(
-            name="sample-train",
-            title="The bundled sample: 24 paragraphs to train on, in 11 languages",
-            languages=tuple(_XQUAD_R),
-            questions=792,
-            passages=1_089,
-            info=_SAMPLE_INFO,
-            folder=_SAMPLE / "train",
-        ),
-        CollectionSpec(
-            name="sample-test",
-            title="The bundled sample: 12 other paragraphs to test on, in 11 languages",
-            languages=tuple(_XQUAD_R),
-            questions=396,
-            passages=539,
-            info=_SAMPLE_INFO,
-            folder=_SAMPLE / "test",
-        ),
-    )
-}
+@cache
+def _of_other_packages() -> tuple[CollectionSpec, ...]:
+    found: list[CollectionSpec] = []
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            value = entry.load()
+            specs = (value,) if isinstance(value, CollectionSpec) else tuple(value)
+            if not all(isinstance(spec, CollectionSpec) for spec in specs):
+                raise TypeError(f"{entry.value} is not a CollectionSpec nor several")
+        except Exception as error:  # somebody else's package must not take ours down
+            warnings.warn(f"{ENTRY_POINTS}: {entry.name} ({entry.value}) is left out: {error!r}.", stacklevel=2)
+            continue
+        found += specs
+    return tuple(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting, Texts
+from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting
+from beir_hybrid.collections.names import base_name
+from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, package_versions
 from beir_hybrid.evaluation.measures import setting_ranks, values
@@ -65,12 +68,12 @@ def evaluate_grid(
         _refuse_seen(about, collection)
     part = needed_rows(collection, plan)
     started = time.perf_counter()
-    questions = part.collection.queries.texts
+    questions, passages = part.collection.queries.texts, part.collection.passages
     query_vectors, queries_encoded = _encode_once(
         questions, lambda texts: encoder.encode_queries(texts, batch_size=batch_size, show_progress_bar=progress)
     )
     passage_vectors, passages_encoded = _encode_once(
-        part.collection.passages.texts,
+        [passages.full_text(row) for row in range(len(passages))],
         lambda texts: encoder.encode_corpus(
             [{"title": "", "text": text} for text in texts], batch_size=batch_size, show_progress_bar=progress
         ),
@@ -164,8 +167,8 @@ def _figures(by_setting: Mapping[Setting, _Values], plan: GridPlan, blank: Figur
         for measure, per_query in per_measure.items():
             row = replace(blank, setting=str(setting), query_language=setting.query_language, measure=measure)
             yield _mean(row, "", [per_query])
-    for kind in KINDS:
-        settings = [setting for setting in plan.everything if setting.kind == kind]
+    for kind, in_pool in itertools.product(KINDS, (False, True)):
+        settings = [one for one in plan.everything if one.kind == kind and (one.searched is None) == in_pool]
         languages = list(dict.fromkeys(setting.query_language for setting in settings))
         for language in languages if kind == "cross" else ():
             own = [setting for setting in settings if setting.query_language == language]
@@ -179,7 +182,10 @@ def _averages(
     """The averages over all of `settings`; none where one of them was not evaluated."""
     if not settings or any(setting not in by_setting for setting in settings):
         return
-    name = f"{settings[0].collection}/{settings[0].kind}"
+    one = settings[0]
+    name = f"{one.collection}/{one.kind}"
+    if one.kind == "blend":  # in the pool it is another task than in one language
+        name += "/multi" if one.searched is None else "/mono"
     for measure in by_setting[settings[0]]:
         for average in averages:
             row = replace(blank, setting=name, measure=measure)
@@ -234,7 +240,7 @@ def _score_function(name: str) -> str:
 
 def _refuse_seen(about: Mapping[str, Any], collection: MultilingualCollection) -> None:
     for source in (about.get("training") or {}).get("sources", ()):
-        same_name = str(source.get("name", "")).split("@")[0] == collection.name.split("@")[0]
+        same_name = base_name(str(source.get("name", ""))) == base_name(collection.name)
         if same_name or source.get("digest") == collection.digest:
             raise BeirHybridError(
                 f"{about.get('model', 'the encoder')} was trained on {source.get('name')}, so its figures on "

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from ir_measures import measures as irm_measures
 from ir_measures import providers
 
-from beir_hybrid.collections.collection import IntArray, Kind, MultilingualCollection, Setting
+from beir_hybrid.collections.collection import Kind, MultilingualCollection, Setting
+from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.retrieval.search import RelevantRanks
 
@@ -31,6 +32,7 @@ DEFAULT: Mapping[Kind, tuple[str, ...]] = {
     "mono": ("AP", "R@1"),
     "cross": ("AP", "R@1"),
     "multi": ("AP", "R@10", "RankDistance"),
+    "blend": ("AP", "R@10"),
 }
 
 
@@ -71,11 +73,10 @@ def setting_ranks(collection: MultilingualCollection, ranks: RelevantRanks, sett
     """Where the relevant passages of each question of `setting` stand in its pool."""
     relevant = collection.relevant
     asked = collection.queries.language[relevant.queries] == collection.language_number(setting.query_language)
-    if setting.kind != "multi":
-        language = collection.language_number(setting.passage_language or setting.query_language)
-        asked &= collection.passages.language[relevant.passages] == language
+    if setting.searched is not None:
+        asked &= collection.passages.language[relevant.passages] == collection.language_number(setting.searched)
     pairs = np.flatnonzero(asked)
-    rank = (ranks.in_pool if setting.kind == "multi" else ranks.in_language)[pairs]
+    rank = (ranks.in_pool if setting.searched is None else ranks.in_language)[pairs]
     query_rows, query, counts = np.unique(relevant.queries[pairs], return_inverse=True, return_counts=True)
     ordered = rank[np.lexsort((rank, query))]
     return SettingRanks(query_rows, QueryRanks(ordered, np.append(0, np.cumsum(counts)), counts))

@@ -9,7 +9,8 @@ import ir_measures
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.collections.collection import KINDS, IntArray, Kind, MultilingualCollection, Relevance, Setting, Texts
+from beir_hybrid.collections.collection import KINDS, Kind, MultilingualCollection, Setting
+from beir_hybrid.collections.texts import IntArray, Texts
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.evaluation.measures import DEFAULT, defined_in, parse
 
@@ -39,6 +40,11 @@ def plan_grid(
         raise BeirHybridError(
             f"none of the measures {[str(measure) for measure in measures or ()]} is defined in "
             f"{', '.join(sorted({setting.kind for setting in chosen}))} settings; RankDistance needs multi."
+        )
+    graded = collection.relevant.grades.max(initial=0) > 1
+    if graded and any(measure.NAME == "nDCG" for found in by_kind.values() for measure in found):
+        raise BeirHybridError(
+            f"{collection.name} has graded judgements, and nDCG here takes relevance as binary. Ask for other measures."
         )
     return GridPlan(by_kind, chosen, collection.settings)
 
@@ -73,23 +79,22 @@ class GridRows:
 def needed_rows(collection: MultilingualCollection, plan: GridPlan) -> GridRows:
     """The texts that a plan's settings need."""
     asking = {setting.query_language for setting in plan.settings}
-    searched = {setting.passage_language or setting.query_language for setting in plan.settings}
-    if any(setting.kind == "multi" for setting in plan.settings):
-        searched = set(collection.languages)
+    searched: set[str] = set()
+    for setting in plan.settings:
+        searched |= set(collection.languages) if setting.searched is None else {setting.searched}
     asks = _is_in(collection, collection.queries, asking)
     found = _is_in(collection, collection.passages, searched)
     if asks.all() and found.all():
         return GridRows(collection, collection, np.arange(len(asks)), np.arange(len(found)))
-    relevant = collection.relevant
-    kept = asks[relevant.queries] & found[relevant.passages]
-    counts = np.bincount(relevant.queries[kept], minlength=len(asks))[asks]
+    judgements = collection.judgements
+    kept = judgements.where(found[judgements.passages]).of_queries(np.flatnonzero(asks))
     new_row = np.cumsum(found) - 1
     part = replace(
         collection,
         queries=_rows(collection.queries, asks),
         passages=_rows(collection.passages, found),
         query_item=collection.query_item[asks],
-        relevant=Relevance(np.append(0, np.cumsum(counts)), new_row[relevant.passages[kept]]),
+        judgements=replace(kept, passages=new_row[kept.passages]),
     )
     return GridRows(collection, part, np.flatnonzero(asks), np.flatnonzero(found))
 
@@ -101,4 +106,5 @@ def _is_in(collection: MultilingualCollection, texts: Texts, languages: set[str]
 
 def _rows(texts: Texts, kept: npt.NDArray[np.bool_]) -> Texts:
     rows = np.flatnonzero(kept).tolist()
-    return Texts([texts.ids[row] for row in rows], [texts.texts[row] for row in rows], texts.language[rows])
+    titles = None if texts.titles is None else [texts.titles[row] for row in rows]
+    return Texts([texts.ids[row] for row in rows], [texts.texts[row] for row in rows], texts.language[rows], titles)

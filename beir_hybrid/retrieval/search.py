@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.collections.collection import IntArray, MultilingualCollection
+from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError
 
 FloatArray = npt.NDArray[np.float32]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.collections.collection import IntArray
+from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.planning import EpochPlan, Stream, hand_out

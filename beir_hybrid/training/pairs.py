@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.collections.collection import IntArray, MultilingualCollection
+from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError, unknown
 
 

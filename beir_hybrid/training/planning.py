@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.collections.collection import IntArray
+from beir_hybrid.collections.texts import IntArray
 
 
 @dataclass(frozen=True, eq=False)

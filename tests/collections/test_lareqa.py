@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
@@ -138,26 +138,70 @@ def test_a_collection_without_questions(tmp_path: Path) -> None:
         read(written(tmp_path, en={"data": []}), "en")
 
 
-@given(st.data())
-def test_a_damaged_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    content = bytearray(json.dumps(EN, ensure_ascii=False).encode())
+JUNK = st.none() | st.booleans() | st.integers(-3, 30) | st.floats() | st.text(max_size=3) | st.just([]) | st.just({})
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value inside `value`."""
+    inside = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    return [path, *(deeper for key, one in inside for deeper in places(one, (*path, key)))]
+
+
+def damaged(data: st.DataObject) -> bytes:
+    """The file of EN with some values replaced, or some bytes flipped, dropped or cut off."""
+    if data.draw(st.booleans()):
+        content = {"file": copy.deepcopy(EN)}
+        for _ in range(data.draw(st.integers(1, 3))):
+            *way, last = data.draw(st.sampled_from(places(content["file"], ("file",))))
+            holder: Any = content
+            for key in way:
+                holder = holder[key]
+            holder[last] = data.draw(JUNK)
+        return json.dumps(content["file"]).encode()
+    found = bytearray(json.dumps(EN, ensure_ascii=False).encode())
     for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(content) - 1))
+        place = data.draw(st.integers(0, len(found) - 1))
         match data.draw(st.sampled_from(["flip", "drop", "cut"])):
             case "flip":
-                content[place] = data.draw(st.integers(0, 255))
-            case "drop" if len(content) > 1:
-                del content[place]
+                found[place] = data.draw(st.integers(0, 255))
+            case "drop" if len(found) > 1:
+                del found[place]
             case _:
-                content = content[: max(1, place)]
-    folder = tmp_path_factory.mktemp("fuzz")
-    (folder / "en.json").write_bytes(bytes(content))
+                found = found[: max(1, place)]
+    return bytes(found)
+
+
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_a_damaged_file_is_read_right_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    content = damaged(data)
+    folder = tmp_path_factory.getbasetemp() / "fuzz"
+    folder.mkdir(exist_ok=True)
+    (folder / "en.json").write_bytes(content)
     try:
         collection = read(folder, "en")
     except BeirHybridError as error:
         assert "en.json" in str(error) or "no question" in str(error)
-    else:
-        assert len(collection.relevant.passages) >= len(collection.queries)
+        return
+    sentences, asked = [], []
+    for article in json.loads(content.decode("utf-8-sig"))["data"]:
+        for paragraph in article["paragraphs"]:
+            cut = [paragraph["context"][a:b] for a, b in paragraph["sentence_breaks"]]
+            sentences += cut
+            for question in paragraph["qas"]:
+                start = question["answers"][0]["answer_start"]
+                (answer,) = [s for s, (x, y) in zip(cut, paragraph["sentence_breaks"], strict=True) if x <= start < y]
+                asked.append((f"{question['id']}_en", question["question"], answer))
+    assert list(collection.passages.texts) == sentences
+    found = [
+        (
+            collection.queries.ids[row],
+            collection.queries.texts[row],
+            collection.passages.texts[collection.relevant[row][0]],
+        )
+        for row in range(len(collection.queries))
+    ]
+    assert found == asked
 
 
 @needs_lareqa

@@ -1,63 +1,20 @@
 from __future__ import annotations
 
-import hashlib
-import http.server
-import threading
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from beir_hybrid.collections.fetch import RemoteFile, fetch
-from beir_hybrid.collections.registry import available, load
+from beir_hybrid.collections.registry import ENTRY_POINTS, _of_other_packages, available, load, load_setting
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import sha256_file
 from tests.data import LAREQA, needs_lareqa
-
-BODY = b'{"data": []}' * 1000
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = {"/good": BODY, "/short": BODY[:-7], "/long": BODY + b"x", "/html": b"<html>" * 2000}.get(self.path)
-        self.send_response(200 if body else 404)
-        self.send_header("Content-Length", str(len(body or b"")))
-        self.end_headers()
-        self.wfile.write(body or b"")
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
-
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BEIR_HYBRID_CACHE", str(tmp_path / "cache"))
     for name in ("BEIR_HYBRID_OFFLINE", "HF_HUB_OFFLINE", "BEIR_HYBRID_DATA"):
         monkeypatch.delenv(name, raising=False)
-
-
-def remote(url: str) -> RemoteFile:
-    return RemoteFile(url, hashlib.sha256(BODY).hexdigest(), len(BODY))
-
-
-def test_a_download_is_verified(server: str, tmp_path: Path) -> None:
-    path = fetch(remote(f"{server}/good"), tmp_path / "a.json")
-    assert path.read_bytes() == BODY
-
-
-@pytest.mark.parametrize("page", ["short", "long", "html", "missing"])
-def test_a_wrong_download_leaves_nothing(server: str, tmp_path: Path, page: str) -> None:
-    with pytest.raises(BeirHybridError, match=r"not the published file|cannot fetch"):
-        fetch(remote(f"{server}/{page}"), tmp_path / "a.json")
-    assert not list(tmp_path.glob("*a.json*"))
 
 
 def test_offline_says_which_file_and_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -86,7 +43,7 @@ def test_fewer_languages_have_another_name() -> None:
     assert str(collection.settings[0]) == "sample-test@de+es/mono/de"
 
 
-@pytest.mark.parametrize("name", [name for name, spec in available().items() if spec.folder])
+@pytest.mark.parametrize("name", [name for name, spec in available().items() if spec.bundled])
 def test_bundled_counts(name: str) -> None:
     spec, collection = available()[name], load(name)
     assert (len(collection.queries), len(collection.passages)) == (spec.questions, spec.passages)
@@ -103,3 +60,85 @@ def test_the_table_of_files_is_that_of_the_published_ones(name: str, monkeypatch
     monkeypatch.setenv("BEIR_HYBRID_DATA", str(LAREQA))
     collection = load(name)
     assert (len(collection.queries), len(collection.passages)) == (spec.questions, spec.passages)
+
+
+def test_all_that_is_asked_for_is_in_the_name_and_the_name_loads_it() -> None:
+    asked = load("sample-test", languages=["es", "de"], text_mode="context", first=2)
+    assert asked.name == "sample-test.context.first2@de+es"
+    named = load(asked.name)
+    assert (named.name, named.digest) == (asked.name, asked.digest)
+    assert asked.info.text_mode == "context"
+    plain = load("sample-test@de+es")
+    assert len(asked.passages) == len(plain.passages)
+    for code in ("de", "es"):
+        assert list(asked.view(f"mono/{code}").queries.items()) == list(plain.view(f"mono/{code}").queries.items())[:2]
+        for identifier, document in plain.view(f"mono/{code}").corpus.items():
+            sentence, _, paragraph = asked.view(f"mono/{code}").corpus[identifier]["text"].partition("\n")
+            assert sentence == document["text"]
+            assert sentence in paragraph
+
+
+def test_every_language_by_name_is_the_whole() -> None:
+    whole = load("sample-test")
+    assert load("sample-test", languages=whole.languages[::-1]).name == "sample-test"
+    assert load("sample-test", first=10_000).name == "sample-test.first10000"
+
+
+def test_a_setting_loads_as_the_view_that_the_collection_has() -> None:
+    view, whole = load("sample-test/cross/en-de"), load("sample-test")
+    assert view.name == "sample-test/cross/en-de"
+    assert dict(view.corpus) == dict(whole.view("cross/en-de").corpus)
+    assert dict(view.qrels) == dict(whole.view("cross/en-de").qrels)
+    part = load_setting("sample-test.first1@de+en/multi/en")
+    assert (len(part.queries), len(part.passage_rows)) == (1, len(load("sample-test@de+en").passages))
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "says"),
+    [
+        ("sample-test@de+en", {"languages": ["de", "fr"]}, "say it once"),
+        ("sample-test.first5", {"first": 6}, "say it once"),
+        ("sample-test", {"first": 0}, "whole number from 1"),
+        ("sample-test", {"text_mode": "page"}, "unknown text mode of sample-test: 'page'"),
+        ("sample-test", {"split": "dev"}, "its name says which split"),
+        ("sample-test/mono/xx", {}, "unknown setting 'sample-test/mono/xx'"),
+        ("sample-test@de+en/mono/es", {}, "unknown setting"),
+        ("sample-test/blend/de+xx/multi", {}, "unknown language in sample-test: 'xx'"),
+        ("sample-test/blend/de+en/nowhere", {}, "unknown setting"),
+        ("sample-test/", {}, "unknown setting .* and 102 more"),
+    ],
+)
+def test_wrong_calls_have_one_clear_error(name: str, choices: dict[str, Any], says: str) -> None:
+    with pytest.raises(BeirHybridError, match=says):
+        load(name, **choices)
+
+
+def test_another_package_adds_its_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other_package.py").write_text(
+        "from dataclasses import replace\n"
+        "from beir_hybrid.collections.lareqa import SPECS\n"
+        "MINE = replace(SPECS[-1], name='mine', title='my own')\n"
+        "TWO = [replace(MINE, name='yours'), replace(MINE, name='xquad-r')]\n"
+    )
+    entries = tmp_path / "other_package-1.0.dist-info"
+    entries.mkdir()
+    (entries / "METADATA").write_text("Metadata-Version: 2.1\nName: other-package\nVersion: 1.0\n")
+    (entries / "entry_points.txt").write_text(
+        f"[{ENTRY_POINTS}]\none = other_package:MINE\ntwo = other_package:TWO\nbroken = other_package:NOTHING\n"
+        "wrong = other_package:__name__\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    _of_other_packages.cache_clear()
+    try:
+        with pytest.warns(UserWarning) as warned:
+            specs = available()
+        said = " ".join(str(one.message) for one in warned)
+        assert "broken (other_package:NOTHING) is left out" in said
+        assert "wrong (other_package:__name__) is left out" in said
+        assert "'xquad-r' is taken" in said
+        assert specs["mine"].title == "my own"
+        assert specs["xquad-r"].files
+        assert load("mine@de+en").name == "mine@de+en"
+        assert load("yours/mono/de").name == "yours/mono/de"
+    finally:
+        _of_other_packages.cache_clear()

@@ -1,0 +1,117 @@
+"""What is in the files that are written for a setting: columns, so many rows at a time, and the record of them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from beir_hybrid.collections.collection import MultilingualCollection, SettingView
+from beir_hybrid.collections.texts import IntArray, Texts
+from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.version import __version__
+
+# Rows that are in memory at a time; part of the files' bytes, as Parquet groups its rows so.
+BLOCK = 10_000
+Block = dict[str, list[Any]]  # column -> values
+
+
+def manifest_of(view: SettingView, split: str) -> dict[str, Any]:
+    """What stands beside the files of one setting; `languages` in the order in which a reader meets them."""
+    collection = view.collection
+    number, first = np.unique(collection.passages.language[view.passage_rows], return_index=True)
+    codes = [collection.languages[n] for n in number[np.argsort(first)]]
+    counts = {
+        "passages": len(view.passage_rows),
+        "queries": len(view.query_rows),
+        "judgements": sum(len(judged) for judged in view.qrels.values()),
+    }
+    languages = list(dict.fromkeys([*codes, view.setting.query_language]))
+    return {"setting": view.name, **_source(collection), "split": split, "languages": languages, "counts": counts}
+
+
+def manifest_of_all(views: list[SettingView], split: str) -> dict[str, Any]:
+    """What stands beside several settings of a collection."""
+    collection = views[0].collection
+    counts = {"passages": len(collection.passages), "queries": len(collection.queries), "settings": len(views)}
+    return {
+        **_source(collection),
+        "split": split,
+        "languages": [code for code in collection.languages if "+" not in code],
+        "counts": counts,
+        "settings": [view.name for view in views],
+    }
+
+
+def _source(collection: MultilingualCollection) -> dict[str, Any]:
+    info = collection.info
+    return {
+        "collection": collection.name,
+        "licence": info.licence,
+        "citation": info.citation,
+        "origin": info.origin,
+        "text_mode": info.text_mode,
+        "digest": collection.digest,
+        "missing": info.missing,
+        "beir_hybrid": __version__,
+    }
+
+
+def passage_blocks(view: SettingView) -> Iterator[Block]:
+    """The passages that are searched: `_id`, `title`, `text` and `language`."""
+    return _blocks(view.collection, view.collection.passages, view.passage_rows, with_titles=True)
+
+
+def query_blocks(view: SettingView) -> Iterator[Block]:
+    """The questions: `_id`, `text`, `language` and `item`, which translations of one question share."""
+    collection, start = view.collection, 0
+    for block in _blocks(collection, collection.queries, view.query_rows, with_titles=False):
+        rows = view.query_rows[start : start + BLOCK]
+        block["item"] = [collection.items[item] for item in collection.query_item[rows].tolist()]
+        start += BLOCK
+        yield block
+
+
+def _blocks(collection: MultilingualCollection, texts: Texts, rows: IntArray, *, with_titles: bool) -> Iterator[Block]:
+    """The columns of the texts, so many rows at a time."""
+    for start in range(0, len(rows), BLOCK):
+        some = rows[start : start + BLOCK]
+        block: Block = {"_id": _take(texts.ids, some)}
+        if with_titles:
+            block["title"] = [""] * len(some) if texts.titles is None else _take(texts.titles, some)
+        block["text"] = _take(texts.texts, some)
+        block["language"] = [collection.languages[number] for number in texts.language[some].tolist()]
+        yield block
+
+
+def _take(values: Sequence[str], rows: IntArray) -> list[str]:
+    """The values of ascending rows; from the disk a run of rows comes much faster than one by one."""
+    first, end = int(rows[0]), int(rows[-1]) + 1
+    return list(values[first:end]) if end - first == len(rows) else [values[row] for row in rows.tolist()]
+
+
+def check_text(block: Block, where: str) -> None:
+    """Refuse what UTF-8 cannot hold: JSON can say half of a surrogate pair.
+
+    Raises:
+        BeirHybridError: says which row has it; begins with `where`.
+    """
+    try:
+        "".join(itertools.chain.from_iterable(block.values())).encode()
+    except UnicodeEncodeError:
+        for values in zip(*block.values(), strict=True):
+            if any(re.search("[\ud800-\udfff]", value) for value in values):
+                raise BeirHybridError(
+                    f"{where}: {values[0]!r} has half of a surrogate pair, which no file in UTF-8 can hold; "
+                    "repair the source."
+                ) from None
+
+
+def judgement_blocks(view: SettingView) -> Iterator[Block]:
+    """The judgements: `query-id`, `corpus-id` and `score`."""
+    lines = ((query, passage, grade) for query, judged in view.qrels.items() for passage, grade in judged.items())
+    while block := list(itertools.islice(lines, BLOCK)):
+        yield dict(zip(("query-id", "corpus-id", "score"), map(list, zip(*block, strict=True)), strict=True))
