@@ -13,9 +13,9 @@ from beir_hybrid.version import __version__
 
 if TYPE_CHECKING:
     from beir_hybrid.anserini.export import export_pyserini
-    from beir_hybrid.collections.beir_export import load_beir, prepare_beir
     from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
-    from beir_hybrid.collections.irds import register
+    from beir_hybrid.collections.formats.beir_export import load_beir, prepare_beir
+    from beir_hybrid.collections.formats.irds import register
     from beir_hybrid.collections.registry import available, load, load_collection, load_setting
     from beir_hybrid.collections.spec import CollectionSpec
     from beir_hybrid.encoders.dense import DenseEncoder
@@ -40,11 +40,11 @@ _HOMES = {
     "evaluate_grid": "evaluation.grid",
     "export_pyserini": "anserini.export",
     "load": "collections.registry",
-    "load_beir": "collections.beir_export",
+    "load_beir": "collections.formats.beir_export",
     "load_collection": "collections.registry",
     "load_setting": "collections.registry",
-    "prepare_beir": "collections.beir_export",
-    "register": "collections.irds",
+    "prepare_beir": "collections.formats.beir_export",
+    "register": "collections.formats.irds",
 }
 
 __all__ = [

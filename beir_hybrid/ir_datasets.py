@@ -6,7 +6,7 @@ import sys
 
 import ir_datasets
 
-from beir_hybrid.collections.irds import PREFIX, register
+from beir_hybrid.collections.formats.irds import PREFIX, register
 from beir_hybrid.collections.registry import available
 from beir_hybrid.errors import BeirHybridError
 

@@ -16,10 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from isal import igzip
-
-from beir_hybrid.collections.jsonl import id_field, read_jsonl, text_field
-from beir_hybrid.collections.stored import Row, open_or_build
+from beir_hybrid.collections.storage.jsonl import id_field, read_jsonl, text_field
+from beir_hybrid.collections.storage.stored import Row, open_or_build
 
 COPIES = 3
 ROUNDS = 3
@@ -62,7 +60,8 @@ def ir_datasets_loop(path: Path) -> Iterable[Any]:
         text: str
 
     mapping = {"doc_id": "docid", "title": "title", "text": "text"}
-    return JsonlDocs(GzipExtract(LocalDownload(path)), Document, mapping).docs_iter()
+    documents: Iterable[Any] = JsonlDocs(GzipExtract(LocalDownload(path)), Document, mapping).docs_iter()
+    return documents
 
 
 def make_file(sources: list[Path], target: Path) -> int:
@@ -71,7 +70,7 @@ def make_file(sources: list[Path], target: Path) -> int:
     with gzip.open(target, "wb", compresslevel=6) as stream:
         for copy in range(COPIES):
             for number, source in enumerate(sources):
-                with igzip.open(source, "rb") as lines:
+                with gzip.open(source, "rb") as lines:
                     for line in lines:
                         rows += 1
                         stream.write(line.replace(b'"docid": "', b'"docid": "%d.%d:' % (copy, number), 1))

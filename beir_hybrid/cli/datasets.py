@@ -112,7 +112,7 @@ def prepare(
 
     `beir-hybrid datasets prepare xquad-r my-folder --all`
     """
-    from beir_hybrid.collections.beir_export import prepare_beir
+    from beir_hybrid.collections.formats.beir_export import prepare_beir
 
     written = prepare_beir(
         name,

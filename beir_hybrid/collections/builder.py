@@ -127,7 +127,7 @@ def judged_collection(
         allow_missing: Leave out judgements of passages that the corpus lacks; `info.missing` counts them.
 
     Raises:
-        BeirHybridError: there is no question or no passage; a passage is judged twice for a question with different
+        BeirHybridError: there is no question, no passage, or no judged passage in the corpus; a passage is judged twice for a question with different
             grades; a judged passage is not in the corpus and that is not allowed.
     """
     if not len(queries) or not len(passages):
@@ -144,6 +144,11 @@ def judged_collection(
                 f"{judgement.where}: passage {judgement.passage!r} is judged {judgement.grade} for question "
                 f"{queries.ids[judgement.query]!r} and {pairs[judgement.query, row]} before; keep one of the two."
             )
+    if missing and not pairs:
+        raise BeirHybridError(
+            f"{missing[0].where}: none of the {len(missing):,} judgements is of a passage in the corpus of {name}; "
+            "corpus and judgements must be of one collection and version."
+        )
     if missing and not allow_missing:
         raise BeirHybridError(
             f"{missing[0].where}: the judged passage {missing[0].passage!r} is not in the corpus of {name}; "

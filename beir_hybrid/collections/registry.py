@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from beir_hybrid.collections import hindi_beir, lareqa, miracl
 from beir_hybrid.collections.blend import blend_name, blended
 from beir_hybrid.collections.builder import first_questions
 from beir_hybrid.collections.collection import MultilingualCollection, SettingView
 from beir_hybrid.collections.names import Part, parse_name
+from beir_hybrid.collections.readers import hindi_beir, lareqa, miracl
 from beir_hybrid.collections.spec import CollectionSpec, Request
 from beir_hybrid.errors import BeirHybridError, unknown
 
@@ -78,7 +78,7 @@ def load_collection(
             not in the corpus.
     """
     if _is_path(name):
-        from beir_hybrid.collections import local  # it needs Arrow, which is slow to import
+        from beir_hybrid.collections.readers import local  # it needs Arrow, which is slow to import
 
         spec = local.describe(Path(name).expanduser(), split)
         part = Part(spec.name)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from beir_hybrid.collections.collection import CollectionInfo, Kind, MultilingualCollection
-from beir_hybrid.collections.fetch import RemoteFile
 from beir_hybrid.collections.names import SENTENCE
+from beir_hybrid.collections.storage.fetch import RemoteFile
 
 
 @dataclass(frozen=True)

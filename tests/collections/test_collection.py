@@ -7,9 +7,10 @@ from collections import deque
 import numpy as np
 import pytest
 
-from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.builder import CollectionBuilder, Judgement, judged_collection
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection, Setting
 from beir_hybrid.collections.registry import load
+from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
 from tests.data import LAREQA, needs_lareqa
 
@@ -105,3 +106,35 @@ def test_132_views_copy_no_text() -> None:
     assert rows > 132 * 1000
     assert held < texts * 2  # row numbers, which all views together hold in less than the texts once
     assert np.shares_memory(collection.passages.language, views[0].collection.passages.language)
+
+
+def judged(judgements: list[Judgement], allow_missing: bool = False) -> MultilingualCollection:
+    zero = np.zeros(2, dtype=np.int16)
+    queries, passages = Texts(("q0", "q1"), ("a?", "b?"), zero), Texts(("d0", "d1"), ("a", "b"), zero)
+    info = CollectionInfo("", "", "made by the tests")
+    return judged_collection(
+        "tiny", ("en",), queries, passages, judgements, info, kinds=("mono",), allow_missing=allow_missing
+    )
+
+
+def test_judged_passages_that_the_corpus_lacks_are_counted_and_refused_unless_allowed() -> None:
+    good, bad = Judgement(0, "d1", 2, "qrels, line 1"), Judgement(0, "d7", 1, "qrels, line 2")
+    zero = Judgement(1, "d0", 0, "qrels, line 3")
+    with pytest.raises(BeirHybridError, match=r"qrels, line 2: .*'d7'.* 1 of 3 judgements"):
+        judged([good, bad, zero])
+    collection = judged([good, bad, zero], allow_missing=True)
+    assert collection.info.missing == 1
+    assert dict(collection.view("mono/en").qrels) == {"q0": {"d1": 2}}  # q1 has nothing relevant, so it is left out
+    assert collection.relevant[0].tolist() == [1]
+    assert collection.judgements[1].tolist() == [0]
+    with pytest.raises(BeirHybridError, match="none of the 1 judgements"):
+        judged([bad], allow_missing=True)
+    with pytest.raises(BeirHybridError, match=r"line 1: passage 'd1' is judged 2 .* and 1 before"):
+        judged([Judgement(0, "d1", 1, "qrels, line 0"), good])
+
+
+def test_without_judgements_there_are_queries_and_no_qrels() -> None:
+    collection = judged([])
+    assert not collection.judged
+    view = collection.view("mono/en")
+    assert (list(view.queries), dict(view.qrels), list(view.corpus)) == (["q0", "q1"], {}, ["d0", "d1"])

@@ -10,6 +10,7 @@ from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import sha256_file
 from tests.data import LAREQA, needs_lareqa
 
+
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BEIR_HYBRID_CACHE", str(tmp_path / "cache"))
@@ -116,7 +117,7 @@ def test_wrong_calls_have_one_clear_error(name: str, choices: dict[str, Any], sa
 def test_another_package_adds_its_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "other_package.py").write_text(
         "from dataclasses import replace\n"
-        "from beir_hybrid.collections.lareqa import SPECS\n"
+        "from beir_hybrid.collections.readers.lareqa import SPECS\n"
         "MINE = replace(SPECS[-1], name='mine', title='my own')\n"
         "TWO = [replace(MINE, name='yours'), replace(MINE, name='xquad-r')]\n"
     )
@@ -130,7 +131,7 @@ def test_another_package_adds_its_collections(tmp_path: Path, monkeypatch: pytes
     monkeypatch.syspath_prepend(str(tmp_path))
     _of_other_packages.cache_clear()
     try:
-        with pytest.warns(UserWarning) as warned:
+        with pytest.warns(UserWarning, match="is left out") as warned:
             specs = available()
         said = " ".join(str(one.message) for one in warned)
         assert "broken (other_package:NOTHING) is left out" in said

@@ -12,7 +12,7 @@ import pytest
 
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
-from beir_hybrid.collections.lareqa import read_lareqa
+from beir_hybrid.collections.readers.lareqa import read_lareqa
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.grid import evaluate_grid, grid_from_embeddings
 from beir_hybrid.retrieval.search import top_k

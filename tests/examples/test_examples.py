@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from beir_hybrid.collections.beir_export import prepare_beir
+from beir_hybrid.collections.formats.beir_export import prepare_beir
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
-from beir_hybrid.collections.lareqa import read_lareqa
+from beir_hybrid.collections.readers.lareqa import read_lareqa
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.training.batching import BATCHINGS, BatchKind, HybridBatchSampler, mixture
 from beir_hybrid.training.pairs import ParallelPairs

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beir_hybrid.collections import beir_blocks, beir_export
-from beir_hybrid.collections.beir_export import load_beir, prepare_beir
-from beir_hybrid.collections.beir_folder import read_beir, read_hub_folder
 from beir_hybrid.collections.blend import blended
 from beir_hybrid.collections.builder import Judgement, judged_collection
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection, SettingView
+from beir_hybrid.collections.formats import beir_blocks, beir_export
+from beir_hybrid.collections.formats.beir_export import load_beir, prepare_beir
+from beir_hybrid.collections.readers.beir_folder import read_beir, read_hub_folder
 from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
 from tests.conftest import make_collection

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from beir_hybrid.collections.beir_folder import (
+from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
+from beir_hybrid.collections.names import CONTEXT, SENTENCE, Part, parse_name
+from beir_hybrid.collections.readers.beir_folder import (
     UNKNOWN_LANGUAGE,
     hub_configs,
     hub_header,
@@ -17,9 +19,7 @@ from beir_hybrid.collections.beir_folder import (
     read_hub_folder,
     splits,
 )
-from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
-from beir_hybrid.collections.lareqa import read_lareqa
-from beir_hybrid.collections.names import CONTEXT, SENTENCE, Part, parse_name
+from beir_hybrid.collections.readers.lareqa import read_lareqa
 from beir_hybrid.collections.spec import CollectionSpec, Request
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.files import read_json
@@ -48,7 +48,7 @@ def describe(folder: Path, split: str | None) -> CollectionSpec:
     if "configs" in hub_header(folder) or any(folder.glob("corpus/*.parquet")):
         return _hub(folder, split)
     if any(folder.glob("miracl-v1.0-*/topics")):
-        from beir_hybrid.collections import miracl
+        from beir_hybrid.collections.readers import miracl
 
         return miracl.local_spec(folder, split)
     if languages := sorted(file.stem for file in folder.glob("*.json") if _LANGUAGE_FILE.match(file.name)):

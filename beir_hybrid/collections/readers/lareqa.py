@@ -14,9 +14,9 @@ from typing import Any
 
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
-from beir_hybrid.collections.fetch import RemoteFile, fetch
 from beir_hybrid.collections.names import CONTEXT, SENTENCE
 from beir_hybrid.collections.spec import CollectionSpec, Request
+from beir_hybrid.collections.storage.fetch import RemoteFile, fetch
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import cache_root, read_json
 
@@ -181,7 +181,7 @@ def _spec(
 
 def _sample(name: str, title: str, counts: tuple[int, int]) -> CollectionSpec:
     """The declaration of a part of the bundled sample."""
-    folder = Path(__file__).parent / "sample" / name.removeprefix("sample-")
+    folder = Path(__file__).parents[1] / "sample" / name.removeprefix("sample-")
     info = CollectionInfo("Apache-2.0", "Written for beir-hybrid.", "bundled with beir-hybrid")
 
     def read(request: Request) -> MultilingualCollection:

@@ -16,7 +16,7 @@ import numpy as np
 
 from beir_hybrid.collections.builder import Judgement, judged_collection
 from beir_hybrid.collections.collection import KINDS, CollectionInfo, Kind, MultilingualCollection
-from beir_hybrid.collections.jsonl import id_field, read_jsonl, text_field
+from beir_hybrid.collections.storage.jsonl import id_field, read_jsonl, text_field
 from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import cache_root
@@ -187,7 +187,7 @@ def _passages(files: tuple[Path, ...], language: str, codes: dict[str, int]) -> 
 
     states = [(file.resolve(), file.stat()) for file in files]
     if sum(state.st_size for _, state in states) > IN_MEMORY:
-        from beir_hybrid.collections.stored import Row, open_or_build  # imports pyarrow
+        from beir_hybrid.collections.storage.stored import Row, open_or_build  # imports pyarrow
 
         key = repr([(str(path), state.st_size, state.st_mtime_ns) for path, state in states] + [language])
         folder = cache_root() / "texts" / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]

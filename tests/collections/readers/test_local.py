@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from beir_hybrid.collections.beir_export import prepare_beir
-from beir_hybrid.collections.local import describe
+from beir_hybrid.collections.formats.beir_export import prepare_beir
+from beir_hybrid.collections.readers.local import describe
 from beir_hybrid.collections.registry import load_collection
 from beir_hybrid.errors import BeirHybridError
-from tests.collections.test_beir_folder import CONFIGS, QRELS, write, write_hub
+from tests.collections.readers.test_beir_folder import CONFIGS, QRELS, write, write_hub
 from tests.data import LAREQA, SHARED, needs_lareqa
 
-SAMPLE = Path(__file__).parents[2] / "beir_hybrid" / "collections" / "sample" / "test"
+SAMPLE = Path(__file__).parents[3] / "beir_hybrid" / "collections" / "sample" / "test"
 MIRACL = SHARED / "miracl-mini"
 
 

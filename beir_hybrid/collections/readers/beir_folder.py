@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from beir_hybrid.collections.beir_tables import Tables, read_tables
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
+from beir_hybrid.collections.readers.beir_tables import Tables, read_tables
 from beir_hybrid.errors import BeirHybridError, unknown
 
 UNKNOWN_LANGUAGE = "und"

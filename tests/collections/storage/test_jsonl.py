@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beir_hybrid.collections import jsonl
-from beir_hybrid.collections.jsonl import id_field, read_jsonl, text_field
+from beir_hybrid.collections.storage import jsonl
+from beir_hybrid.collections.storage.jsonl import id_field, read_jsonl, text_field
 from beir_hybrid.errors import BeirHybridError
 
 RECORDS = [{"_id": f"d{i}", "text": "größer שלום 😀\n\\"[i % 3 :] * (i % 7), "n": i} for i in range(40)]

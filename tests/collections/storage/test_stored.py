@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beir_hybrid.collections import storing
-from beir_hybrid.collections.stored import Row, StoredTexts, open_or_build
+from beir_hybrid.collections.storage import storing
+from beir_hybrid.collections.storage.stored import Row, StoredTexts, open_or_build
 from beir_hybrid.errors import BeirHybridError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 ROWS = st.lists(
     st.builds(Row, TEXT, TEXT, TEXT, st.sampled_from(["en", "de", "", "zh-Hant", "ü"])),
@@ -314,8 +314,8 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 
 def command(code: str, folder: Path) -> list[str]:
     head = (
-        "import time\nfrom pathlib import Path\nfrom beir_hybrid.collections import storing\n"
-        "from tests.collections.test_stored import *\nfolder = Path(sys.argv[1])\n"
+        "import time\nfrom pathlib import Path\nfrom beir_hybrid.collections.storage import storing\n"
+        "from tests.collections.storage.test_stored import *\nfolder = Path(sys.argv[1])\n"
     )
     lines = [line[8:] for line in code.splitlines()]
     return [sys.executable, "-c", head + "\n".join(lines), str(folder)]

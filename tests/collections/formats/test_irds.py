@@ -19,9 +19,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from beir_hybrid.collections import irds, registry
-from beir_hybrid.collections.irds import Passage, Question, register
-from beir_hybrid.collections.lareqa import read_lareqa
+from beir_hybrid.collections import registry
+from beir_hybrid.collections.formats import irds
+from beir_hybrid.collections.formats.irds import Passage, Question, register
+from beir_hybrid.collections.readers.lareqa import read_lareqa
 from beir_hybrid.collections.registry import available, load_collection, load_setting
 from beir_hybrid.errors import BeirHybridError
 from tests.data import LAREQA, needs_lareqa
@@ -371,7 +372,7 @@ import sys, pathlib
 import beir_hybrid
 assert not {{"ir_datasets", "torch", "numpy"}} & set(sys.modules)
 assert not list(pathlib.Path({str(tmp_path)!r}).iterdir())
-from beir_hybrid.collections.irds import register
+from beir_hybrid.collections.formats.irds import register
 import ir_datasets
 seen = []
 def watch(event, arguments):
@@ -402,7 +403,7 @@ except beir_hybrid.BeirHybridError as error:
     def test_another_copy_of_the_module_registers_nothing_new(self, bare: dict[str, str]) -> None:
         code = """
 import importlib, ir_datasets
-from beir_hybrid.collections import irds
+from beir_hybrid.collections.formats import irds
 irds.register()
 patterns, first = len(ir_datasets.registry._patterns), ir_datasets.load("beir-hybrid/sample-test")
 importlib.reload(irds).register()

@@ -105,7 +105,7 @@ def read_home(
     Raises:
         BeirHybridError: as `read_beir` and `read_hub_folder`.
     """
-    from beir_hybrid.collections.beir_folder import hub_configs, read_beir, read_hub_folder, splits
+    from beir_hybrid.collections.readers.beir_folder import hub_configs, read_beir, read_hub_folder, splits
 
     if any((folder / file).is_file() for file in ("corpus.jsonl", "corpus.jsonl.gz")):
         found = splits(folder)

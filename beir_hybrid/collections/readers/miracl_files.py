@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from beir_hybrid.collections.jsonl import id_field, read_jsonl, text_field
+from beir_hybrid.collections.storage.jsonl import id_field, read_jsonl, text_field
 from beir_hybrid.errors import BeirHybridError
 
 if TYPE_CHECKING:
-    from beir_hybrid.collections.stored import Row
+    from beir_hybrid.collections.storage.stored import Row
 
 LAYOUT = (
     "miracl-corpus-v1.0-LANG/docs-0.jsonl.gz, miracl-v1.0-LANG/topics/topics.miracl-v1.0-LANG-SPLIT.tsv and "
@@ -204,7 +204,7 @@ def _corpus(folder: Path, language: str) -> list[tuple[Path, int, int]]:
 def _rows(files: Sequence[tuple[Path, int, int]], language: str) -> Iterator[Row]:
     from tqdm.auto import tqdm
 
-    from beir_hybrid.collections.stored import Row
+    from beir_hybrid.collections.storage.stored import Row
 
     what = "passages of MIRACL, one JSON object with docid, title and text in each line"
     total = sum(size for _, size, _ in files)

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
-from beir_hybrid.collections.beir_blocks import (
+from beir_hybrid.collections.collection import SettingView
+from beir_hybrid.collections.formats.beir_blocks import (
     BLOCK,
     Block,
     check_text,
@@ -22,7 +23,6 @@ from beir_hybrid.collections.beir_blocks import (
     passage_blocks,
     query_blocks,
 )
-from beir_hybrid.collections.collection import SettingView
 from beir_hybrid.collections.names import parse_name
 from beir_hybrid.collections.registry import available, load_collection, load_setting
 from beir_hybrid.errors import BeirHybridError, unknown

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beir_hybrid.collections import beir_tables
-from beir_hybrid.collections.beir_folder import read_beir, read_hub_folder, splits
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
+from beir_hybrid.collections.readers import beir_tables
+from beir_hybrid.collections.readers.beir_folder import read_beir, read_hub_folder, splits
 from beir_hybrid.errors import BeirHybridError
 
 INFO = CollectionInfo("CC0-1.0", "", "made by the tests")

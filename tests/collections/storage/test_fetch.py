@@ -30,8 +30,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import beir_hybrid
-import beir_hybrid.collections.fetch as module
-from beir_hybrid.collections.fetch import RemoteFile, fetch
+import beir_hybrid.collections.storage.fetch as module
+from beir_hybrid.collections.storage.fetch import RemoteFile, fetch
 from beir_hybrid.errors import BeirHybridError
 
 BODY = random.Random(0).randbytes(200_003)
@@ -599,7 +599,7 @@ def test_a_name_too_long(server: Server, tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-import beir_hybrid.collections.fetch as module
+import beir_hybrid.collections.storage.fetch as module
 module.BASE_DELAY = 0.001
 url, sha256, size, path, most = sys.argv[1:]
 if int(most):

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from filelock import FileLock
 
-from beir_hybrid.collections import storing
-from beir_hybrid.collections.storing import Row
+from beir_hybrid.collections.storage import storing
+from beir_hybrid.collections.storage.storing import Row
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import atomic_folder, check_writable, read_json
 

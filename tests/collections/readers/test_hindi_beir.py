@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from beir_hybrid.collections.hindi_beir import SPECS
+from beir_hybrid.collections.readers.hindi_beir import SPECS
 from beir_hybrid.collections.registry import available, load
 from beir_hybrid.collections.spec import CollectionSpec
 from beir_hybrid.errors import BeirHybridError

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from beir_hybrid.collections import miracl, miracl_files
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
-from beir_hybrid.collections.miracl import collection_of, local_spec, of_ir_datasets
-from beir_hybrid.collections.miracl_files import official, read_qrels, read_topics
+from beir_hybrid.collections.readers import miracl, miracl_files
+from beir_hybrid.collections.readers.miracl import collection_of, local_spec, of_ir_datasets
+from beir_hybrid.collections.readers.miracl_files import official, read_qrels, read_topics
 from beir_hybrid.collections.registry import available, load
 from beir_hybrid.collections.spec import Request
 from beir_hybrid.errors import BeirHybridError

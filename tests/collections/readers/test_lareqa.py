@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
-from beir_hybrid.collections.lareqa import read_lareqa
+from beir_hybrid.collections.readers.lareqa import read_lareqa
 from beir_hybrid.collections.registry import load
 from beir_hybrid.errors import BeirHybridError
 from tests.data import LAREQA, needs_lareqa

@@ -20,7 +20,7 @@ import numpy as np
 
 from beir_hybrid.collections.builder import Judgement, judged_collection
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
-from beir_hybrid.collections.miracl_files import (
+from beir_hybrid.collections.readers.miracl_files import (
     LAYOUT,
     Qrel,
     Source,
@@ -38,7 +38,7 @@ from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.files import cache_root, offline
 
 if TYPE_CHECKING:
-    from beir_hybrid.collections.stored import Row, StoredTexts
+    from beir_hybrid.collections.storage.stored import Row, StoredTexts
 
 CITATION = (
     "Zhang, Thakur, Ogundepo, Kamalloo, Alfonso-Hermelo, Li, Liu, Rezagholizadeh, Lin 2023: MIRACL: A Multilingual "
@@ -134,7 +134,7 @@ def local_spec(folder: Path, split: str | None = None) -> CollectionSpec:
 def _rows(data: Any, dataset: str, language: str) -> Iterator[Row]:
     from tqdm.auto import tqdm
 
-    from beir_hybrid.collections.stored import Row
+    from beir_hybrid.collections.storage.stored import Row
 
     total = _COUNTS[language].passages if language in _COUNTS else None
     with (
@@ -191,7 +191,7 @@ def _passages(stores: Sequence[StoredTexts]) -> Texts:
 
 
 def _stored(source: Source) -> StoredTexts:
-    from beir_hybrid.collections.stored import open_or_build
+    from beir_hybrid.collections.storage.stored import open_or_build
 
     folder = _store(source.language, source.identity)
     return open_or_build(folder, source.rows, f"the passages of MIRACL in {source.language!r}")

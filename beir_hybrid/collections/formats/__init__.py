@@ -1,0 +1,1 @@
+"""Collections out: BEIR, hub datasets, ir_datasets."""

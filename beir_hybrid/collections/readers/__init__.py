@@ -1,0 +1,1 @@
+"""Collections in: what is published in which layout."""

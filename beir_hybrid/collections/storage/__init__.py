@@ -1,0 +1,1 @@
+"""Files: fetched, read line by line, and laid out on disk."""
