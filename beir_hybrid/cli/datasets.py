@@ -15,7 +15,7 @@ from rich.table import Table
 
 from beir_hybrid.cli import options
 from beir_hybrid.collections.collection import MultilingualCollection, SettingView
-from beir_hybrid.collections.registry import available, load
+from beir_hybrid.collections.registry import available, folder_of, load
 from beir_hybrid.collections.spec import CollectionSpec
 
 app = typer.Typer(
@@ -47,7 +47,7 @@ def datasets(context: typer.Context) -> None:
             _count(spec.passages),
             _size(spec.download),
             spec.info.licence,
-            "bundled" if spec.bundled else "cached" if spec.is_here() else "no",
+            _here(spec),
         )
         for spec in specs
     ]
@@ -133,6 +133,14 @@ def _by_language(collection: MultilingualCollection) -> list[tuple[str, str, str
         (code, f"{int((queries == number).sum()):,}", f"{int((passages == number).sum()):,}")
         for number, code in enumerate(collection.languages)
     ]
+
+
+def _here(spec: CollectionSpec) -> str:
+    if spec.bundled:
+        return "bundled"
+    if folder_of(spec) is not None:
+        return "data folder"
+    return "cached" if spec.is_here() else "no"
 
 
 def _codes(spec: CollectionSpec) -> str:

@@ -127,8 +127,8 @@ def judged_collection(
         allow_missing: Leave out judgements of passages that the corpus lacks; `info.missing` counts them.
 
     Raises:
-        BeirHybridError: there is no question, no passage, or no judged passage in the corpus; a passage is judged twice for a question with different
-            grades; a judged passage is not in the corpus and that is not allowed.
+        BeirHybridError: there is no question, no passage, or no judged passage in the corpus; a passage is judged twice
+            for a question with different grades; a judged passage is not in the corpus and that is not allowed.
     """
     if not len(queries) or not len(passages):
         raise BeirHybridError(f"{name}: no questions or no passages in {info.origin}; nothing to search.")

@@ -235,19 +235,19 @@ class SettingView:
 
     @property
     def corpus(self) -> Mapping[str, dict[str, Any]]:
-        """`{passage id: {"title": ..., "text": ..., "metadata": {"language": ...}}}`, read from the collection."""
+        """Passage id -> a dict with `title`, `text` and `metadata` (its `language`), made when it is asked for."""
         passages = self.collection.passages
         return RowMapping(passages, self.passage_rows, self.document, self._searched)
 
     @property
     def queries(self) -> Mapping[str, str]:
-        """`{query id: text}`, read from the collection."""
+        """Query id -> text."""
         queries = self.collection.queries
         return RowMapping(queries, self.query_rows, queries.texts.__getitem__, self._asked)
 
     @property
     def qrels(self) -> Mapping[str, dict[str, int]]:
-        """`{query id: {passage id: grade}}`, judgements of this setting's passages only."""
+        """Query id -> passage id -> grade, of the passages that are searched in this setting."""
         if not self.collection.judged:
             return {}
         judgements, ids = self.collection.judgements, self.collection.passages.ids

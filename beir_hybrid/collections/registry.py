@@ -124,7 +124,7 @@ def _read(
     part = replace(part, languages=None if languages == spec.languages else languages)
     if part.text_mode not in spec.text_modes:
         raise unknown(f"text mode of {spec.name}:", part.text_mode, spec.text_modes)
-    folder = _folder(spec, data_dir)
+    folder = folder_of(spec, data_dir)
     collection = spec.read(Request(str(part), only or languages, folder, part.text_mode, part.partial))
     return collection if part.first is None else first_questions(collection, part.first)
 
@@ -153,7 +153,12 @@ def _languages(spec: CollectionSpec, part: Part) -> tuple[str, ...]:
     return tuple(code for code in spec.languages if code in part.languages)
 
 
-def _folder(spec: CollectionSpec, data_dir: str | Path | None) -> Path | None:
+def folder_of(spec: CollectionSpec, data_dir: str | Path | None = None) -> Path | None:
+    """Where the user has the files: in `data_dir`, or in what `BEIR_HYBRID_DATA` names; None if in neither.
+
+    Raises:
+        BeirHybridError: it is not in the `data_dir` that was named.
+    """
     name = spec.folder or spec.name
     if data_dir is not None:
         folder = Path(data_dir).expanduser() / name
