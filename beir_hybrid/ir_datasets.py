@@ -17,8 +17,8 @@ def main() -> None:
     try:
         if sys.argv[1:2] == ["list"]:  # it lists what was asked for already
             for name, spec in available().items():
-                for setting in ("", *spec.setting_names()):
-                    ir_datasets.load(f"{PREFIX}{name}/{setting}".removesuffix("/"))
+                for one in (name, *map(str, spec.settings())):
+                    ir_datasets.load(PREFIX + one)
         ir_datasets.main(sys.argv[1:])
     except BeirHybridError as error:
         print(f"beir-hybrid: error: {error}", file=sys.stderr)

@@ -112,13 +112,6 @@ def canonical(pair: str) -> str:
     return "+".join(sorted((match[1], match[2]))) + seed
 
 
-def blend_name(setting: str) -> str:
-    """A blend's setting with its pair as `canonical` writes it: `blend/en+de/multi` is `blend/de+en/multi`."""
-    kind, _, rest = setting.partition("/")
-    pair, slash, where = rest.partition("/")
-    return f"{kind}/{canonical(pair)}{slash}{where}"
-
-
 def _parse(collection: MultilingualCollection, pair: str) -> tuple[str, int, int, int]:
     match = _PAIR.match(pair)
     if match is None:  # canonical() has let it through

@@ -38,12 +38,17 @@ class Setting:
     passage_language: str | None = None
 
     def __str__(self) -> str:
+        return f"{self.collection}/{self.path}"
+
+    @property
+    def path(self) -> str:
+        """The setting without its collection: `cross/en-de`."""
         languages = self.query_language
         if self.kind == "cross":
             languages += f"-{self.passage_language}"
         if self.kind == "blend":
             languages += f"/{self.passage_language or 'multi'}"
-        return f"{self.collection}/{self.kind}/{languages}"
+        return f"{self.kind}/{languages}"
 
     @property
     def searched(self) -> str | None:

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from beir_hybrid.collections.blend import blend_name, blended
+from beir_hybrid.collections.blend import blended, canonical
 from beir_hybrid.collections.builder import first_questions
-from beir_hybrid.collections.collection import MultilingualCollection, SettingView
+from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
 from beir_hybrid.collections.names import Part, parse_name
 from beir_hybrid.collections.readers import hindi_beir, lareqa, miracl
 from beir_hybrid.collections.spec import CollectionSpec, Request
@@ -94,7 +94,7 @@ def load_collection(
         "first": first,
         "partial": allow_missing or None,
     }
-    return _read(spec, _with(part, asked), data_dir)
+    return _read(spec, _checked(spec, _with(part, asked)), data_dir)
 
 
 def load_setting(name: str, *, data_dir: str | Path | None = None) -> SettingView:
@@ -105,27 +105,71 @@ def load_setting(name: str, *, data_dir: str | Path | None = None) -> SettingVie
     Raises:
         BeirHybridError: as `load_collection`; the collection has no such setting.
     """
-    part, setting = parse_name(name)
-    spec = _known(part.base)
-    if setting.startswith("blend/") and "cross" in spec.kinds:
-        return blended(_read(spec, part, data_dir), [setting.split("/")[1]]).view(blend_name(setting))
-    known = replace(spec, languages=_languages(spec, part)).setting_names()
-    if setting not in known:
-        raise unknown("setting", name, [f"{part}/{one}" for one in known])
-    own = (setting.split("/")[1],) if spec.kinds == ("mono",) else None
+    spec, part, setting = resolve(name)
+    if setting is None:
+        raise unknown("setting", name, map(str, spec.settings(part)))
+    if setting.kind == "blend":
+        return blended(_read(spec, part, data_dir), [setting.query_language]).view(setting)
+    own = (setting.query_language,) if spec.kinds == ("mono",) else None
     return _read(spec, part, data_dir, own).view(setting)
+
+
+def resolve(name: str) -> tuple[CollectionSpec, Part, Setting | None]:
+    """What a name means, from the declarations alone: nothing is read.
+
+    Returns:
+        The collection, the part of it as its name is written, and the setting; None where it is of the whole part.
+
+    Raises:
+        BeirHybridError: it means nothing.
+    """
+    part, wanted = parse_name(name)
+    spec = _known(part.base)
+    part = _checked(spec, part)
+    if "/" not in name:
+        return spec, part, None
+    if wanted.startswith("blend/") and "cross" in spec.kinds:
+        return spec, part, _blend(spec, part, wanted)
+    known = {str(setting): setting for setting in spec.settings(part)}
+    if (full := f"{part}/{wanted}") not in known:
+        raise unknown("setting", full, known)
+    return spec, part, known[full]
+
+
+def _blend(spec: CollectionSpec, part: Part, wanted: str) -> Setting:
+    _, pair, where = f"{wanted}//".split("/")[:3]
+    pair, codes = canonical(pair), part.languages or spec.languages
+    for code in pair.split("~")[0].split("+"):
+        if code not in codes:
+            raise unknown(f"language in {part}:", code, codes)
+    if where not in (*codes, "multi") or wanted.count("/") > 2:
+        ends = [f"{part}/blend/{pair}/{end}" for end in ("multi", *codes)]
+        raise unknown("setting", f"{part}/{wanted}", ends)
+    return Setting(str(part), "blend", pair, None if where == "multi" else where)
+
+
+def _checked(spec: CollectionSpec, part: Part) -> Part:
+    """The part as it is called: with its languages in the order of the collection's, and not at all if they are all."""
+    if part.text_mode not in spec.text_modes:
+        raise unknown(f"text mode of {spec.name}:", part.text_mode, spec.text_modes)
+    if part.languages is None:
+        return part
+    for code in part.languages:
+        if code not in spec.languages:
+            raise unknown(f"language in {spec.name}:", code, spec.languages)
+    if not part.languages:
+        raise BeirHybridError(f"no language of {spec.name} was asked for. Known: {', '.join(spec.languages)}.")
+    ordered = tuple(code for code in spec.languages if code in part.languages)
+    return replace(part, languages=None if ordered == spec.languages else ordered)
 
 
 def _read(
     spec: CollectionSpec, part: Part, data_dir: str | Path | None, only: tuple[str, ...] | None = None
 ) -> MultilingualCollection:
     """Read a part of a collection; `only` these languages of it, under the same name."""
-    languages = _languages(spec, part)
-    part = replace(part, languages=None if languages == spec.languages else languages)
-    if part.text_mode not in spec.text_modes:
-        raise unknown(f"text mode of {spec.name}:", part.text_mode, spec.text_modes)
+    languages = only or part.languages or spec.languages
     folder = folder_of(spec, data_dir)
-    collection = spec.read(Request(str(part), only or languages, folder, part.text_mode, part.partial))
+    collection = spec.read(Request(str(part), languages, folder, part.text_mode, part.partial))
     return collection if part.first is None else first_questions(collection, part.first)
 
 
@@ -139,18 +183,6 @@ def _with(part: Part, asked: dict[str, Any]) -> Part:
     if (first := given.get("first")) is not None and (isinstance(first, bool) or first < 1):
         raise BeirHybridError(f"{part}: first is {first!r}; expected a whole number from 1.")
     return replace(part, **given)
-
-
-def _languages(spec: CollectionSpec, part: Part) -> tuple[str, ...]:
-    """The languages of a part, in the order of the spec."""
-    if part.languages is None:
-        return spec.languages
-    for code in part.languages:
-        if code not in spec.languages:
-            raise unknown(f"language in {spec.name}:", code, spec.languages)
-    if not part.languages:
-        raise BeirHybridError(f"no language of {spec.name} was asked for. Known: {', '.join(spec.languages)}.")
-    return tuple(code for code in spec.languages if code in part.languages)
 
 
 def folder_of(spec: CollectionSpec, data_dir: str | Path | None = None) -> Path | None:

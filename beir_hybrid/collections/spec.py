@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from beir_hybrid.collections.collection import CollectionInfo, Kind, MultilingualCollection
-from beir_hybrid.collections.names import SENTENCE
+from beir_hybrid.collections.collection import CollectionInfo, Kind, MultilingualCollection, Setting
+from beir_hybrid.collections.names import SENTENCE, Part
 from beir_hybrid.collections.storage.fetch import RemoteFile
 
 
@@ -72,12 +72,12 @@ class CollectionSpec:
         """Whether it ships with its package."""
         return self.download == 0
 
-    def setting_names(self) -> tuple[str, ...]:
-        """The settings, without the collection's name, as far as the languages tell: `mono/en`, `cross/en-de`."""
-        codes = self.languages
-        names = {
-            "mono": [f"mono/{a}" for a in codes],
-            "cross": [f"cross/{a}-{b}" for a in codes for b in codes if a != b],
-            "multi": [f"multi/{a}" for a in codes if len(codes) > 1],
+    def settings(self, part: Part | None = None) -> tuple[Setting, ...]:
+        """The settings of a part, or of all, as far as the languages tell; blends are not among them."""
+        name, codes = str(part or self.name), (part and part.languages) or self.languages
+        found = {
+            "mono": [Setting(name, "mono", a) for a in codes],
+            "cross": [Setting(name, "cross", a, b) for a in codes for b in codes if a != b],
+            "multi": [Setting(name, "multi", a) for a in codes if len(codes) > 1],
         }
-        return tuple(name for kind in self.kinds for name in names.get(kind, ()))
+        return tuple(setting for kind in self.kinds for setting in found.get(kind, ()))

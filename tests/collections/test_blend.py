@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beir_hybrid.collections.blend import blend_name, blend_text, blended, canonical
+from beir_hybrid.collections.blend import blend_text, blended, canonical
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.collections.registry import load, load_setting
 from beir_hybrid.errors import BeirHybridError
@@ -95,7 +95,6 @@ def test_what_is_no_pair_is_refused(pair: str, toy_collection: MultilingualColle
 
 def test_one_blend_has_one_name() -> None:
     assert canonical("en+de~0") == canonical("de+en") == "de+en"
-    assert blend_name("blend/en+de~3/multi") == "blend/de+en~3/multi"
     one, other = load("sample-test/blend/en+de/multi"), load_setting("sample-test/blend/de+en/multi")
     assert one.name == other.name == "sample-test/blend/de+en/multi"
     assert dict(one.queries) == dict(other.queries)

@@ -112,7 +112,7 @@ def prepare_beir(
 def _setting(name: str, data_dir: str | Path | None) -> SettingView:
     part, setting = parse_name(name)
     if not setting and (spec := available().get(part.base)):
-        some = ", ".join(f"{part}/{one}" for one in spec.setting_names()[:4])
+        some = ", ".join(map(str, spec.settings(part)[:4]))
         raise BeirHybridError(
             f"{name!r} is a collection, and BEIR takes one setting of it at a time: {some}, and so on. All at once are "
             "written by prepare_beir(..., every=True), or `datasets prepare --all`."
@@ -156,7 +156,7 @@ def _write_beir(
 ) -> None:
     corpora: dict[str | None, Path] = {}
     for view in views:
-        folder = root / _inside(view) if every else root
+        folder = root / view.setting.path if every else root
         (folder / "qrels").mkdir(parents=True)
         corpus = folder / "corpus.jsonl"
         if (written := corpora.setdefault(view.setting.searched, corpus)) is corpus:
@@ -174,10 +174,6 @@ def _write_beir(
         write_json(folder / MANIFEST, manifest_of(view, split))
     if every:
         write_json(root / MANIFEST, manifest_of_all(views, split))
-
-
-def _inside(view: SettingView) -> str:
-    return str(view.setting).split("/", 1)[1]
 
 
 def _quoted(identifier: str) -> str:
@@ -205,7 +201,7 @@ def _write_jsonl(
 def _write_hub(root: Path, views: list[SettingView], split: str, every: bool, advance: Callable[[int], object]) -> None:
     configs: list[tuple[str, str, str]] = []  # name, split, file
     for view in views:
-        config = _inside(view).replace("/", "-") + "-" if every else ""
+        config = view.setting.path.replace("/", "-") + "-" if every else ""
         searched = f"{view.setting.searched or 'multi'}-" if every else ""
         files = {
             "corpus": ("corpus", f"corpus/{searched}corpus-00000-of-00001.parquet"),

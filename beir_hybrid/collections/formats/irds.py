@@ -9,7 +9,7 @@ import html
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from threading import RLock
 from typing import Any, NamedTuple
@@ -20,17 +20,15 @@ from ir_datasets.formats import BaseDocs, BaseQrels, BaseQueries, TrecQrel
 from ir_datasets.indices import Docstore
 from ir_datasets.util import MetadataComponent
 
-from beir_hybrid.collections.blend import blend_name, blended
+from beir_hybrid.collections.blend import blended
 from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
 from beir_hybrid.collections.names import Part, parse_name
-from beir_hybrid.collections.registry import available, load_collection, load_setting
-from beir_hybrid.collections.spec import CollectionSpec
+from beir_hybrid.collections.registry import available, load_collection, load_setting, resolve
 from beir_hybrid.collections.texts import IntArray, Relevance, RowMapping
-from beir_hybrid.errors import BeirHybridError, unknown
+from beir_hybrid.errors import BeirHybridError
 
 PREFIX = "beir-hybrid/"
 _LOADING = RLock()
-_Languages = tuple[str | None, tuple[str, ...]]  # of the questions, None for several; of the passages searched
 
 
 class UnknownDataset(BeirHybridError, KeyError):
@@ -75,47 +73,22 @@ def register() -> None:
 def _dataset(identifier: str, _groups: tuple[str, ...] = ()) -> Any:
     """The dataset of a name, with nothing read yet."""
     try:
-        spec, part, setting, (asked, searched) = _resolve(identifier.removeprefix(PREFIX))
+        spec, part, setting = resolve(identifier.removeprefix(PREFIX))
     except BeirHybridError as error:
         raise UnknownDataset(str(error)) from None
     about = _About(identifier, part)
-    apart = "multi" not in spec.kinds and len(part.languages or spec.languages) > 1
+    codes = part.languages or spec.languages
+    apart = "multi" not in spec.kinds and len(codes) > 1
     if apart and not setting:  # there is no pool, and an id may stand in several languages
         return ir_datasets.Dataset(MetadataComponent(identifier, ir_datasets.Dataset(), about), about)
-    source = _Source(f"{part}/{setting}" if apart or setting.startswith("blend/") else str(part), setting)
+    searched = codes if setting is None or setting.searched is None else (setting.searched,)
+    asked = setting.query_language if setting and setting.kind != "blend" else codes[0] if len(codes) == 1 else None
+    alone = setting is not None and (apart or setting.kind == "blend")  # else all settings share what is loaded
+    source = _Source(str(setting if alone else part), setting.path if setting else "")
     namespace = PREFIX + part.base + ("" if "multi" in spec.kinds else f"/{searched[0]}")
     docs, queries = _Docs((namespace, part.text_mode, searched), source), _Queries(source, asked)
     data = (docs, queries, _Qrels(source) if spec.judged else None)
     return ir_datasets.Dataset(MetadataComponent(identifier, ir_datasets.Dataset(*data), about), about, *data)
-
-
-def _resolve(name: str) -> tuple[CollectionSpec, Part, str, _Languages]:
-    """What a name means, from the declarations alone; BeirHybridError where it means nothing."""
-    part, setting = parse_name(name)
-    specs = available()
-    if part.base not in specs:
-        raise unknown("collection", part.base, specs)
-    spec = specs[part.base]
-    if part.text_mode not in spec.text_modes:
-        raise unknown(f"text mode of {spec.name}:", part.text_mode, spec.text_modes)
-    for code in part.languages or ():
-        if code not in spec.languages:
-            raise unknown(f"language in {spec.name}:", code, spec.languages)
-    codes = tuple(code for code in spec.languages if part.languages is None or code in part.languages)
-    part = replace(part, languages=None if codes == spec.languages else codes)
-    if "/" not in name:
-        return spec, part, "", (codes[0] if len(codes) == 1 else None, codes)
-    if setting.startswith("blend/") and "cross" in spec.kinds:
-        setting = blend_name(setting)
-        pair, _, where = setting.removeprefix("blend/").partition("/")
-        if not set(pair.partition("~")[0].split("+")) <= set(codes) or where not in (*codes, "multi"):
-            raise BeirHybridError(f"unknown blend {name!r}; expected as in blend/de+en/multi, of {', '.join(codes)}.")
-        return spec, part, setting, (None, codes if where == "multi" else (where,))
-    meant: dict[str, _Languages] = {f"cross/{a}-{b}": (a, (b,)) for a in codes for b in codes}
-    meant |= {f"multi/{code}": (code, codes) for code in codes} | {f"mono/{code}": (code, (code,)) for code in codes}
-    if setting not in (known := replace(spec, languages=codes).setting_names()):
-        raise unknown("setting", name, [f"{part}/{one}" for one in known])
-    return spec, part, setting, meant[setting]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from beir_hybrid.collections.storage import jsonl
 from beir_hybrid.collections.storage.jsonl import id_field, read_jsonl, text_field
 from beir_hybrid.errors import BeirHybridError
+from tests.data import QA, needs_qa
 
 RECORDS = [{"_id": f"d{i}", "text": "größer שלום 😀\n\\"[i % 3 :] * (i % 7), "n": i} for i in range(40)]
 PLAIN = b"".join(json.dumps(r, ensure_ascii=i % 2 == 0).encode() + b"\n" for i, r in enumerate(RECORDS))
@@ -257,3 +258,23 @@ def test_id_field() -> None:
     ):
         with pytest.raises(BeirHybridError, match=f"^f: {fault}"):
             id_field(record, keys, "f")
+
+
+@needs_qa
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("ar_arcd", 1_395),
+        ("en_nqg_squadtrain_sent", 11_877),
+        ("en_qed_dev", 1_355),
+        ("ja_jaquad_train", 31_748),
+        ("th_iapp_train", 5_761),
+        ("zh_cmrc2018_dev", 3_219),
+    ],
+)
+def test_counts_of_real_files(name: str, rows: int) -> None:
+    path = QA / f"{name}.jsonl.gz"
+    found = list(read_jsonl(path, "question-passage pairs"))
+    assert [number for number, _ in found] == list(range(1, rows + 1))
+    with gzip.open(path, "rt", encoding="utf-8") as stream:
+        assert [record for _, record in found] == [json.loads(line) for line in stream]
