@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.collections.collection import MultilingualCollection, Setting
+from beir_hybrid.collections.texts import take
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import atomic_folder, check_target, write_json
 
@@ -50,9 +51,10 @@ def export_pyserini(
     check_target(folder, *TARGET, replace)
     view = None if setting is None else collection.view(setting)
     rows = np.arange(len(collection.passages)) if view is None else view.passage_rows
-    ids = [collection.passages.ids[row] for row in rows]
+    ids = take(collection.passages.ids, rows)
     _check_ids(ids)
-    passages = [{"title": collection.passages.title(row), "text": collection.passages.texts[row]} for row in rows]
+    texts = collection.passages.take(rows)
+    passages = [{"title": texts.title(row), "text": texts.texts[row]} for row in range(len(rows))]
     vectors = _normalised(encoder.encode_corpus(passages), len(rows))
     describe = getattr(encoder, "describe", None)
     manifest = {
@@ -91,6 +93,8 @@ def write_index(
 
 
 def _check_ids(ids: list[str]) -> None:
+    if len(set(ids)) != len(ids):
+        raise BeirHybridError("passages of several languages have the same id; export one setting at a time.")
     for identifier in ids:
         # Pyserini strips each line and reads in the locale's encoding: such an id would come back as another.
         if not identifier or not identifier.isascii() or any(c.isspace() or not c.isprintable() for c in identifier):

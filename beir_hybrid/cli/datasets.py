@@ -15,6 +15,7 @@ from rich.table import Table
 
 from beir_hybrid.cli import options
 from beir_hybrid.collections.collection import MultilingualCollection, SettingView
+from beir_hybrid.collections.names import base_name
 from beir_hybrid.collections.registry import available, folder_of, load
 from beir_hybrid.collections.spec import CollectionSpec
 
@@ -64,16 +65,28 @@ def show(
     found = load(name, data_dir=data_dir)
     view = found if isinstance(found, SettingView) else None
     collection: MultilingualCollection = view.collection if view else found
-    spec = available().get(name.split("/")[0].split("@")[0].split(".")[0])
+    spec = available().get(base_name(name))
     typer.echo(f"{view.name if view else collection.name}: {spec.title if spec else collection.info.origin}")
     if view is None:
         kinds = [f"{len(list(group))} {kind}" for kind, group in itertools.groupby(s.kind for s in collection.settings)]
         typer.echo(f"settings: {', '.join(kinds)}")
         _print(("language", "questions", "passages"), _by_language(collection), right=(1, 2))
     else:
-        pairs = sum(len(judged) for judged in view.qrels.values())
+        pairs = len(view.judgements.passages)
         typer.echo(f"{len(view.queries):,} questions, {len(view.passage_rows):,} passages, {pairs:,} judgements")
-    shown = view or collection.view(collection.settings[0])
+    if view is None and not collection.settings:
+        typer.echo("No question has a relevant passage, so there is no setting.")
+    shown = view or (collection.view(collection.settings[0]) if collection.settings else None)
+    if shown is not None:
+        _show_first(shown, items)
+    info = collection.info
+    typer.echo(f"\ntext: {info.text_mode}\nlicence: {info.licence}\nfrom: {info.origin}\ncite: {info.citation}")
+    if info.missing:
+        typer.echo(f"left out: {info.missing:,} judgements of passages that the corpus lacks")
+    typer.echo(f"digest: {collection.digest}")
+
+
+def _show_first(shown: SettingView, items: int) -> None:
     typer.echo(f"\nFirst of {shown.name}:")
     for identifier, text in itertools.islice(shown.queries.items(), items):
         typer.echo(f"  question {identifier}: {text}")
@@ -83,11 +96,6 @@ def show(
     for identifier in itertools.islice(shown.corpus, items):
         document = shown.corpus[identifier]
         typer.echo(f"  passage {identifier}: {_cut(' '.join(filter(None, (document['title'], document['text']))))}")
-    info = collection.info
-    typer.echo(f"\ntext: {info.text_mode}\nlicence: {info.licence}\nfrom: {info.origin}\ncite: {info.citation}")
-    if info.missing:
-        typer.echo(f"left out: {info.missing:,} judgements of passages that the corpus lacks")
-    typer.echo(f"digest: {collection.digest}")
 
 
 @app.command()

@@ -19,7 +19,7 @@ import numpy as np
 import regex
 
 from beir_hybrid.collections.collection import MultilingualCollection
-from beir_hybrid.collections.texts import Relevance, Texts
+from beir_hybrid.collections.texts import IntArray, Relevance, Texts
 from beir_hybrid.errors import BeirHybridError
 
 SPANS = 4
@@ -67,7 +67,7 @@ def blended(collection: MultilingualCollection, pairs: Iterable[str]) -> Multili
     texts: list[str] = []
     languages: list[int] = []
     items: list[int] = []
-    sources: list[int] = []
+    sources: list[tuple[int, int]] = []
     for number, (name, a, b, seed) in enumerate(found):
         before = len(ids)
         for item, identifier in enumerate(collection.items):
@@ -79,11 +79,11 @@ def blended(collection: MultilingualCollection, pairs: Iterable[str]) -> Multili
             texts.append(blend_text(one, other, identifier, seed))
             languages.append(len(codes) + number)
             items.append(item)
-            sources.append(first)
+            sources.append((first, second))
         if len(ids) == before:
             raise BeirHybridError(f"{collection.name}: no question is there in both languages of {name!r}.")
     queries = collection.queries
-    more = collection.judgements.of_queries(np.array(sources, dtype=np.int64))
+    more = _of_both(collection.judgements, np.array(sources, dtype=np.int64))
     return replace(
         collection,
         languages=(*codes, *(name for name, *_ in found)),
@@ -97,6 +97,20 @@ def blended(collection: MultilingualCollection, pairs: Iterable[str]) -> Multili
             np.append(collection.judgements.grades, more.grades),
         ),
     )
+
+
+def _of_both(judgements: Relevance, sources: IntArray) -> Relevance:
+    """What was judged for either of two questions; the higher grade where both were."""
+    parts = [judgements.of_queries(rows) for rows in sources.T]
+    query, passage, grade = (
+        np.concatenate([getattr(part, name) for part in parts]).astype(np.int64)
+        for name in ("queries", "passages", "grades")
+    )
+    order = np.lexsort((-grade, passage, query))
+    query, passage, grade = query[order], passage[order], grade[order]
+    new = np.append(True, (np.diff(query) != 0) | (np.diff(passage) != 0))[: len(query)]
+    counts = np.bincount(query[new], minlength=len(sources))
+    return Relevance(np.append(0, np.cumsum(counts)), passage[new], grade[new].astype(np.int16))
 
 
 def canonical(pair: str) -> str:

@@ -133,12 +133,19 @@ def judged_collection(
     if not len(queries) or not len(passages):
         raise BeirHybridError(f"{name}: no questions or no passages in {info.origin}; nothing to search.")
     own = kinds == ("mono",)
+    if not own and not passages.ids_differ:
+        raise BeirHybridError(
+            f"{name}: a passage id stands in two languages, so it cannot be told which one was judged. Ids must "
+            "differ, or each language be searched on its own (kinds=('mono',))."
+        )
     pairs: dict[tuple[int, int], int] = {}
     missing: list[Judgement] = []
     for judgement in judgements:
         row = passages.find(judgement.passage, int(queries.language[judgement.query]) if own else None)
         if row is None:
             missing.append(judgement)
+        elif abs(judgement.grade) > np.iinfo(np.int16).max:
+            raise BeirHybridError(f"{judgement.where}: the grade {judgement.grade} is out of all proportion.")
         elif pairs.setdefault((judgement.query, row), judgement.grade) != judgement.grade:
             raise BeirHybridError(
                 f"{judgement.where}: passage {judgement.passage!r} is judged {judgement.grade} for question "
@@ -174,13 +181,12 @@ def judged_collection(
 
 def first_questions(collection: MultilingualCollection, count: int) -> MultilingualCollection:
     """The collection with only the first `count` questions of each language, in file order, and every passage."""
-    rows = np.sort(np.concatenate([rows[:count] for rows in collection.queries.rows_by_language]))
     queries = collection.queries
-    ids, texts = ([sequence[row] for row in rows.tolist()] for sequence in (queries.ids, queries.texts))
+    rows = np.sort(np.concatenate([queries.rows_of(number)[:count] for number in queries.languages_there]))
     kept, item = np.unique(collection.query_item[rows], return_inverse=True)
     return replace(
         collection,
-        queries=Texts(tuple(ids), tuple(texts), queries.language[rows]),
+        queries=queries.take(rows),
         query_item=item.astype(np.int64),
         items=tuple(collection.items[number] for number in kept.tolist()),
         judgements=collection.judgements.of_queries(rows),

@@ -6,7 +6,8 @@ Inside, a text is a row number; ids are strings at the rim only. A setting names
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.collections.texts import IntArray, Relevance, RowMapping, Texts
+from beir_hybrid.collections.texts import IntArray, Relevance, RowMapping, Texts, take
 from beir_hybrid.errors import unknown
 
 Kind = Literal["mono", "cross", "multi", "blend"]
@@ -83,6 +84,7 @@ class MultilingualCollection:
             are translations of each other.
         judgements: Which passages were judged for a query, in every language, and how.
         kinds: The kinds of setting that the judgements allow: `mono` alone where nobody judged across languages.
+        whole: False where only some of the settings that the name promises were read: no average is taken over them.
     """
 
     name: str
@@ -94,6 +96,7 @@ class MultilingualCollection:
     judgements: Relevance
     info: CollectionInfo
     kinds: tuple[Kind, ...] = KINDS
+    whole: bool = True
 
     def __repr__(self) -> str:
         return (
@@ -120,8 +123,8 @@ class MultilingualCollection:
         """
         codes, pairs = self.languages, self._language_pairs
         if not self.judged:
-            asked = np.unique(self.queries.language)
-            return tuple(Setting(self.name, "mono", codes[number]) for number in asked)
+            both = sorted({*self.queries.languages_there} & {*self.passages.languages_there})
+            return tuple(Setting(self.name, "mono", codes[number]) for number in both)
         plain = [i for i, code in enumerate(codes) if "+" not in code]
         found = [Setting(self.name, "mono", codes[i]) for i in plain if (i, i) in pairs]
         found += [
@@ -181,20 +184,16 @@ class MultilingualCollection:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over every id, text, language and relevance: two collections with one digest are the same data."""
+        """SHA-256 over every id, title, text and language, what is parallel, and how what was judged.
+
+        Two collections with one digest are the same data, however they were read.
+        """
         state = hashlib.sha256()
         for texts in (self.queries, self.passages):
-            if texts.digest is not None:
-                state.update(bytes.fromhex(texts.digest))
-                continue
-            for row, (identifier, text) in enumerate(zip(texts.ids, texts.texts, strict=True)):
-                parts = [identifier, text, self.languages[texts.language[row]]]
-                for part in parts if texts.titles is None else [*parts, texts.titles[row]]:
-                    encoded = part.encode("utf-8", "surrogatepass")
-                    state.update(len(encoded).to_bytes(4, "little") + encoded)
-        state.update(self.judgements.start.tobytes() + self.judgements.passages.tobytes())
-        if (self.judgements.grades != 1).any():
-            state.update(self.judgements.grades.astype("<i2").tobytes())
+            state.update(bytes.fromhex(texts.digest_of(self.languages)))
+        judgements = self.judgements
+        for array in (self.query_item, judgements.start, judgements.passages, judgements.grades):
+            state.update(array.astype("<i8").tobytes())
         return state.hexdigest()
 
     @cached_property
@@ -222,7 +221,7 @@ class SettingView:
         """The rows of the passages that are searched, ascending."""
         passages = self.collection.passages
         language = self._searched
-        return passages.rows if language is None else passages.rows_by_language[language]
+        return passages.rows if language is None else passages.rows_of(language)
 
     @cached_property
     def query_rows(self) -> IntArray:
@@ -230,7 +229,7 @@ class SettingView:
 
         All of the language's questions where the collection has no judgements.
         """
-        rows = self.collection.queries.rows_by_language[self._asked]
+        rows = self.collection.queries.rows_of(self._asked)
         if not self.collection.judged:
             return rows
         relevant = self.collection.relevant
@@ -241,38 +240,41 @@ class SettingView:
     @property
     def corpus(self) -> Mapping[str, dict[str, Any]]:
         """Passage id -> a dict with `title`, `text` and `metadata` (its `language`), made when it is asked for."""
-        passages = self.collection.passages
-        return RowMapping(passages, self.passage_rows, self.document, self._searched)
+        return RowMapping(self.collection.passages, self.passage_rows, self._documents, self._searched)
 
     @property
     def queries(self) -> Mapping[str, str]:
         """Query id -> text."""
         queries = self.collection.queries
-        return RowMapping(queries, self.query_rows, queries.texts.__getitem__, self._asked)
+        return RowMapping(queries, self.query_rows, lambda rows: take(queries.texts, rows), self._asked)
 
     @property
     def qrels(self) -> Mapping[str, dict[str, int]]:
         """Query id -> passage id -> grade, of the passages that are searched in this setting."""
         if not self.collection.judged:
             return {}
+        return RowMapping(self.collection.queries, self.query_rows, self._judged, self._asked)
+
+    @cached_property
+    def judgements(self) -> Relevance:
+        """The judgements of `query_rows`, which are numbered from 0 here, and of the passages that are searched."""
+        found = self.collection.judgements.of_queries(self.query_rows)
+        return found.where(self._in_setting(found.passages))
+
+    def _documents(self, rows: IntArray) -> Iterator[dict[str, Any]]:
+        passages, codes = self.collection.passages, self.collection.languages
+        titles = itertools.repeat("") if passages.titles is None else take(passages.titles, rows)
+        spoken = passages.language[rows].tolist()
+        for title, text, number in zip(titles, take(passages.texts, rows), spoken, strict=False):
+            yield {"title": title, "text": text, "metadata": {"language": codes[number]}}
+
+    def _judged(self, rows: IntArray) -> Iterator[dict[str, int]]:
         judgements, ids = self.collection.judgements, self.collection.passages.ids
-
-        def judged(row: int) -> dict[str, int]:
-            passages = judgements[row]
+        for row in rows.tolist():
+            passages, pairs = judgements[row], slice(judgements.start[row], judgements.start[row + 1])
             kept = self._in_setting(passages)
-            grades = judgements.grades[judgements.start[row] : judgements.start[row + 1]]
-            return {ids[passage]: int(grade) for passage, grade in zip(passages[kept], grades[kept], strict=True)}
-
-        return RowMapping(self.collection.queries, self.query_rows, judged, self._asked)
-
-    def document(self, row: int) -> dict[str, Any]:
-        """A passage row as BEIR has it."""
-        passages = self.collection.passages
-        return {
-            "title": passages.title(row),
-            "text": passages.texts[row],
-            "metadata": {"language": self.collection.languages[passages.language[row]]},
-        }
+            grades = judgements.grades[pairs][kept].tolist()
+            yield {ids[passage]: grade for passage, grade in zip(passages[kept].tolist(), grades, strict=True)}
 
     def _in_setting(self, passages: IntArray) -> npt.NDArray[np.bool_]:
         """Which of some passage rows are searched."""

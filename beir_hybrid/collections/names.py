@@ -4,7 +4,7 @@ xquad-r                        all of it
 xquad-r@de+en                  two of its languages
 xquad-r.context                sentence and paragraph as the passage's text
 xquad-r.first100               the first 100 questions of each language
-miracl-dev.partial             judged passages that the corpus lacks were left out
+miracl-dev.partial             an incomplete copy: judgements of what it lacks were left out
 xquad-r.first100@de+en/cross/en-de      one setting of such a part
 """
 
@@ -86,3 +86,9 @@ def parse_name(name: str) -> tuple[Part, str]:
 def base_name(name: str) -> str:
     """The collection that a name is a part of: `xquad-r` for `xquad-r.first100@de+en/mono/de`."""
     return re.split(r"[.@/]", name, maxsplit=1)[0]
+
+
+def may_be_of_one(name: str, other: str) -> bool:
+    """Whether two names may be of one collection; a prepared setting's folder is called `xquad-r-cross-en-de`."""
+    one, two = sorted((base_name(name), base_name(other)), key=len)
+    return one == two or two.startswith(f"{one}-")

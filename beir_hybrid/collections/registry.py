@@ -44,6 +44,8 @@ def load(name: str | Path, **choices: Any) -> Any:
         A `MultilingualCollection` for `xquad-r`, a `SettingView` for `xquad-r/cross/en-de`.
     """
     is_setting = not _is_path(name) and "/" in str(name)
+    if is_setting and (more := choices.keys() - {"data_dir"}):
+        raise BeirHybridError(f"{name!r} is a setting, whose name says all of it; leave out {', '.join(sorted(more))}.")
     return load_setting(str(name), **choices) if is_setting else load_collection(name, **choices)
 
 
@@ -80,6 +82,8 @@ def load_collection(
     if _is_path(name):
         from beir_hybrid.collections.readers import local  # it needs Arrow, which is slow to import
 
+        if data_dir is not None:
+            raise BeirHybridError(f"{str(name)!r} is a path already; leave out the data folder {str(data_dir)!r}.")
         spec = local.describe(Path(name).expanduser(), split)
         part = Part(spec.name)
     else:
@@ -152,6 +156,8 @@ def _checked(spec: CollectionSpec, part: Part) -> Part:
     """The part as it is called: with its languages in the order of the collection's, and not at all if they are all."""
     if part.text_mode not in spec.text_modes:
         raise unknown(f"text mode of {spec.name}:", part.text_mode, spec.text_modes)
+    if part.partial and not spec.may_lack_passages:
+        raise BeirHybridError(f"{part}: {spec.name} has no judgements of passages that could be missing.")
     if part.languages is None:
         return part
     for code in part.languages:
@@ -170,7 +176,8 @@ def _read(
     languages = only or part.languages or spec.languages
     folder = folder_of(spec, data_dir)
     collection = spec.read(Request(str(part), languages, folder, part.text_mode, part.partial))
-    return collection if part.first is None else first_questions(collection, part.first)
+    collection = collection if part.first is None else first_questions(collection, part.first)
+    return replace(collection, whole=False) if only else collection
 
 
 def _with(part: Part, asked: dict[str, Any]) -> Part:

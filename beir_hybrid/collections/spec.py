@@ -43,6 +43,7 @@ class CollectionSpec:
         questions, passages: How many there are in all languages; None where nobody has counted.
         kinds: The kinds of setting that it has. With `mono` alone, a setting is read without the other languages.
         text_modes: The first is the default.
+        may_lack_passages: Whether its judgements name passages that the corpus may not have.
         judged: Whether its judgements are published; a test set may keep them back.
         folder: The name of its folder in the user's data folder, if it is not the collection's.
         layout: What has to be in that folder, in words.
@@ -60,6 +61,7 @@ class CollectionSpec:
     passages: int | None = None
     kinds: tuple[Kind, ...] = ("mono", "cross", "multi")
     text_modes: tuple[str, ...] = (SENTENCE,)
+    may_lack_passages: bool = False
     judged: bool = True
     folder: str = ""
     layout: str = "its files"

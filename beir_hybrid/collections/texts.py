@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Generic, TypeVar
@@ -10,8 +11,12 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from beir_hybrid.errors import BeirHybridError
+
 IntArray = npt.NDArray[np.int64]
 _V = TypeVar("_V")
+_BLOCK = 4096
+"""Rows that are read at once where all are wanted: from the disk a run of rows comes much faster than one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +46,20 @@ class Texts:
         """The title of a row; empty where there is none."""
         return "" if self.titles is None else self.titles[row]
 
-    def full_text(self, row: int) -> str:
-        """Title and text joined by a blank, which is what encoders and lexical indexes are given."""
-        return self.texts[row] if self.titles is None else f"{self.titles[row]} {self.texts[row]}".strip()
+    @property
+    def full_texts(self) -> Sequence[str]:
+        """Title and text joined by a blank, by row: what encoders and lexical indexes are given. Copies nothing."""
+        return self.texts if self.titles is None else Joined(self.titles, self.texts)
+
+    def take(self, rows: IntArray) -> Texts:
+        """Some rows, ascending, as texts of their own, in memory."""
+        titles = None if self.titles is None else take(self.titles, rows)
+        return Texts(take(self.ids, rows), take(self.texts, rows), self.language[rows], titles)
+
+    @property
+    def ids_differ(self) -> bool:
+        """Whether an id means one row whatever the language; else it does within its language."""
+        return len(self._index) == 1
 
     def find(self, identifier: str, language: int | None = None) -> int | None:
         """The row of an id, in one language or in any; None if there is none."""
@@ -61,9 +77,29 @@ class Texts:
         """Every row."""
         return np.arange(len(self))
 
+    def rows_of(self, language: int) -> IntArray:
+        """The rows of a language, ascending."""
+        parts = self._rows_by_language
+        return parts[language] if language < len(parts) else self.rows[:0]
+
+    @property
+    def languages_there(self) -> list[int]:
+        """The numbers of the languages that have rows."""
+        return [number for number, rows in enumerate(self._rows_by_language) if len(rows)]
+
+    def digest_of(self, languages: Sequence[str]) -> str:
+        """SHA-256 over id, title, text and language of every row: the same however the rows are held."""
+        if self.digest is not None:
+            return self.digest
+        state = hashlib.sha256()
+        for row, (identifier, text) in enumerate(zip(self.ids, self.texts, strict=True)):
+            for part in (identifier, self.title(row), text, languages[self.language[row]]):
+                encoded = part.encode("utf-8", "surrogatepass")
+                state.update(len(encoded).to_bytes(4, "little") + encoded)
+        return state.hexdigest()
+
     @cached_property
-    def rows_by_language(self) -> tuple[IntArray, ...]:
-        """The rows of each language, ascending."""
+    def _rows_by_language(self) -> tuple[IntArray, ...]:
         counts = np.bincount(self.language, minlength=1)
         if len(self) == counts[-1]:  # one language: no need to sort 33 million
             return (*(np.empty(0, dtype=np.int64) for _ in counts[:-1]), self.rows)
@@ -79,8 +115,19 @@ class Texts:
             return (together,)
         apart: list[dict[str, int]] = [{} for _ in range(int(self.language.max()) + 1)]
         for row, identifier in enumerate(self.ids):
-            apart[self.language[row]][identifier] = row
+            if apart[self.language[row]].setdefault(identifier, row) != row:
+                raise BeirHybridError(f"the id {identifier!r} is used twice in one language; each text needs its own.")
         return tuple(apart)
+
+
+def take(values: Sequence[str], rows: IntArray) -> list[str]:
+    """The values of ascending rows, runs of rows at once."""
+    found: list[str] = []
+    for start in range(0, len(rows), _BLOCK):
+        some = rows[start : start + _BLOCK]
+        first, end = int(some[0]), int(some[-1]) + 1
+        found += values[first:end] if end - first == len(some) else [values[row] for row in some.tolist()]
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,28 +164,109 @@ class Relevance:
 
 
 class RowMapping(Mapping[str, _V], Generic[_V]):
-    """A read-only mapping from the ids of some rows to what `value(row)` makes of them, on demand and in row order."""
+    """A read-only mapping from the ids of some rows to what `values(rows)` makes of them, on demand and in row order.
 
-    def __init__(self, texts: Texts, rows: IntArray, value: Callable[[int], _V], language: int | None = None) -> None:
-        self._texts, self._rows, self._value, self._language = texts, rows, value, language
+    Going through `items()` or `values()` reads many rows at once; `mapping[id]` looks one up.
+    """
+
+    def __init__(
+        self, texts: Texts, rows: IntArray, values: Callable[[IntArray], Iterable[_V]], language: int | None = None
+    ) -> None:
+        self._texts, self._rows, self._values, self._language = texts, rows, values, language
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[str]:
-        return (self._texts.ids[row] for row in self._rows)
+        for start in range(0, len(self._rows), _BLOCK):
+            yield from take(self._texts.ids, self._rows[start : start + _BLOCK])
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._row(key) is not None
 
     def __getitem__(self, key: str) -> _V:
-        row = self._texts.find(key, self._language)
+        row = self._row(key)
         if row is None:
             raise KeyError(key)
+        (value,) = self._values(np.array([row]))
+        return value
+
+    def items(self) -> ItemsView[str, _V]:
+        """Ids and values."""
+        return _RowItems(self)
+
+    def values(self) -> ValuesView[_V]:
+        """Values."""
+        return _RowValues(self)
+
+    def blocks(self) -> Iterator[_V]:
+        """The values, read many rows at once."""
+        for start in range(0, len(self._rows), _BLOCK):
+            yield from self._values(self._rows[start : start + _BLOCK])
+
+    def _row(self, key: str) -> int | None:
+        row = self._texts.find(key, self._language)
+        if row is None:
+            return None
         place = int(np.searchsorted(self._rows, row))
-        if place == len(self._rows) or self._rows[place] != row:
-            raise KeyError(key)
-        return self._value(row)
+        return row if place < len(self._rows) and self._rows[place] == row else None
 
 
-class Chain(Sequence[str]):
+class _RowItems(ItemsView[str, _V]):
+    _mapping: RowMapping[_V]
+
+    def __iter__(self) -> Iterator[tuple[str, _V]]:
+        return zip(self._mapping, self._mapping.blocks(), strict=True)
+
+
+class _RowValues(ValuesView[_V]):
+    _mapping: RowMapping[_V]
+
+    def __iter__(self) -> Iterator[_V]:
+        return self._mapping.blocks()
+
+
+class _Lazy(Sequence[str]):
+    """A sequence of strings that is made on demand: slices are lists."""
+
+    def _at(self, row: int) -> str:
+        raise NotImplementedError
+
+    def _run(self, start: int, stop: int) -> list[str]:
+        """The values of a run of rows."""
+        raise NotImplementedError
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        if isinstance(key, slice):
+            rows = range(len(self))[key]
+            return self._run(rows.start, rows.stop) if rows.step == 1 else [self._at(row) for row in rows]
+        row = int(key) + len(self) if key < 0 else int(key)
+        if not 0 <= row < len(self):
+            raise IndexError(key)
+        return self._at(row)
+
+
+class Joined(_Lazy):
+    """Titles and texts joined by a blank."""
+
+    def __init__(self, titles: Sequence[str], texts: Sequence[str]) -> None:
+        self._titles, self._texts = titles, texts
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{title} {text}".strip() for title, text in zip(self._titles, self._texts, strict=True))
+
+    def _at(self, row: int) -> str:
+        return f"{self._titles[row]} {self._texts[row]}".strip()
+
+    def _run(self, start: int, stop: int) -> list[str]:
+        both = zip(self._titles[start:stop], self._texts[start:stop], strict=True)
+        return [f"{title} {text}".strip() for title, text in both]
+
+
+class Chain(_Lazy):
     """Sequences of strings one after the other, as one; copies nothing."""
 
     def __init__(self, parts: Sequence[Sequence[str]]) -> None:
@@ -148,22 +276,15 @@ class Chain(Sequence[str]):
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def __getitem__(self, row):  # type: ignore[no-untyped-def]
-        if isinstance(row, slice):
-            rows = range(len(self))[row]
-            return self._run(rows.start, rows.stop) if rows.step == 1 else [self[number] for number in rows]
-        number = int(row) + len(self) if row < 0 else int(row)
-        if not 0 <= number < len(self):
-            raise IndexError(row)
-        part = int(np.searchsorted(self._ends, number, side="right"))
-        return self._parts[part][number - (int(self._ends[part - 1]) if part else 0)]
-
     def __iter__(self) -> Iterator[str]:
         for part in self._parts:
             yield from part
 
+    def _at(self, row: int) -> str:
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        return self._parts[part][row - (int(self._ends[part - 1]) if part else 0)]
+
     def _run(self, start: int, stop: int) -> list[str]:
-        """A run of rows, a part at a time: a store is much faster at that than row by row."""
         found: list[str] = []
         for part, end in zip(self._parts, self._ends.tolist(), strict=True):
             begin = end - len(part)

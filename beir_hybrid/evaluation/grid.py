@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting
-from beir_hybrid.collections.names import base_name
+from beir_hybrid.collections.names import may_be_of_one
 from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, package_versions
@@ -73,7 +73,7 @@ def evaluate_grid(
         questions, lambda texts: encoder.encode_queries(texts, batch_size=batch_size, show_progress_bar=progress)
     )
     passage_vectors, passages_encoded = _encode_once(
-        [passages.full_text(row) for row in range(len(passages))],
+        list(passages.full_texts),
         lambda texts: encoder.encode_corpus(
             [{"title": "", "text": text} for text in texts], batch_size=batch_size, show_progress_bar=progress
         ),
@@ -169,6 +169,8 @@ def _figures(by_setting: Mapping[Setting, _Values], plan: GridPlan, blank: Figur
             yield _mean(row, "", [per_query])
     for kind, in_pool in itertools.product(KINDS, (False, True)):
         settings = [one for one in plan.everything if one.kind == kind and (one.searched is None) == in_pool]
+        if not plan.whole:  # an average over some settings would look like one over all
+            settings = []
         languages = list(dict.fromkeys(setting.query_language for setting in settings))
         for language in languages if kind == "cross" else ():
             own = [setting for setting in settings if setting.query_language == language]
@@ -240,7 +242,7 @@ def _score_function(name: str) -> str:
 
 def _refuse_seen(about: Mapping[str, Any], collection: MultilingualCollection) -> None:
     for source in (about.get("training") or {}).get("sources", ()):
-        same_name = base_name(str(source.get("name", ""))) == base_name(collection.name)
+        same_name = may_be_of_one(str(source.get("name", "")), collection.name)
         if same_name or source.get("digest") == collection.digest:
             raise BeirHybridError(
                 f"{about.get('model', 'the encoder')} was trained on {source.get('name')}, so its figures on "

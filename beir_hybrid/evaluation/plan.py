@@ -19,11 +19,15 @@ Measures = Sequence[str | ir_measures.Measure]
 
 @dataclass(frozen=True)
 class GridPlan:
-    """The measures of each kind of setting, the settings to evaluate, and all that the collection has."""
+    """The measures of each kind of setting, the settings to evaluate, and all that the collection has.
+
+    `whole` is the collection's: whether averages may be taken.
+    """
 
     measures: Mapping[Kind, tuple[ir_measures.Measure, ...]]
     settings: tuple[Setting, ...]
     everything: tuple[Setting, ...]
+    whole: bool = True
 
 
 def plan_grid(
@@ -31,7 +35,15 @@ def plan_grid(
 ) -> GridPlan:
     if isinstance(measures, str) or isinstance(settings, str):
         raise BeirHybridError('measures and settings are lists of names, as in measures=["AP"]; found one string.')
+    if not collection.settings:
+        raise BeirHybridError(f"{collection.name}: no question has a relevant passage; there is nothing to evaluate.")
+    if not collection.judged:
+        raise BeirHybridError(
+            f"{collection.name} has no judgements: they are kept back. Make a run of it and hand that in instead."
+        )
     chosen = _chosen(collection, settings)
+    if not collection.passages.ids_differ and any(setting.searched is None for setting in chosen):
+        raise BeirHybridError(f"{collection.name}: ids repeat between languages, so they cannot be in one pool.")
     by_kind: dict[Kind, tuple[ir_measures.Measure, ...]] = {}
     for kind in KINDS:
         parsed = dict.fromkeys(parse(measure) for measure in (DEFAULT[kind] if measures is None else measures))
@@ -46,7 +58,7 @@ def plan_grid(
         raise BeirHybridError(
             f"{collection.name} has graded judgements, and nDCG here takes relevance as binary. Ask for other measures."
         )
-    return GridPlan(by_kind, chosen, collection.settings)
+    return GridPlan(by_kind, chosen, collection.settings, collection.whole)
 
 
 def _chosen(collection: MultilingualCollection, names: Sequence[str] | None) -> tuple[Setting, ...]:
@@ -105,6 +117,4 @@ def _is_in(collection: MultilingualCollection, texts: Texts, languages: set[str]
 
 
 def _rows(texts: Texts, kept: npt.NDArray[np.bool_]) -> Texts:
-    rows = np.flatnonzero(kept).tolist()
-    titles = None if texts.titles is None else [texts.titles[row] for row in rows]
-    return Texts([texts.ids[row] for row in rows], [texts.texts[row] for row in rows], texts.language[rows], titles)
+    return texts.take(np.flatnonzero(kept))

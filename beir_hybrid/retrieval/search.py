@@ -62,6 +62,8 @@ def top_k(
     """
     asked, found = _matrix(queries, "query vectors"), _matrix(passages, "passage vectors")
     _check_fit(asked, found, passage_ids)
+    if len(set(passage_ids)) != len(passage_ids):
+        raise BeirHybridError("a passage id is used twice; ids settle ties, so each passage needs one of its own.")
     for name, value in (("k", k), ("block", block)):
         if value < 1:
             raise BeirHybridError(f"top_k: {name} is {value}; expected 1 or more.")
@@ -296,8 +298,6 @@ def _check_fit(queries: npt.NDArray[Any], passages: npt.NDArray[Any], passage_id
         raise BeirHybridError("there are no passage vectors; expected one or more.")
     if len(passages) != len(passage_ids):
         raise BeirHybridError(f"{len(passages)} passage vectors for {len(passage_ids)} passages; expected one each.")
-    if len(set(passage_ids)) != len(passage_ids):
-        raise BeirHybridError("a passage id is used twice; ids settle ties, so each passage needs one of its own.")
 
 
 def _check_finite(vectors: npt.NDArray[Any], name: str, offset: int = 0) -> None:

@@ -264,6 +264,11 @@ class HybridBatchSampler:
         groups = len(np.unique(self.pairs.item_group[eligible]))
         if groups >= self.rows:
             return
+        if groups < self.world_size:
+            raise BeirHybridError(
+                f"{where}: no item of {self.pairs.source} can serve for them ({groups} of {self.world_size} needed). "
+                "Its questions may not be parallel: use x-x-mono, or leave the language out."
+            )
         size = f"{self.batch_size} x {self.world_size} processes" if self.world_size > 1 else str(self.batch_size)
         raise BeirHybridError(
             f"{where}: {self.pairs.source} has {int(eligible.sum())} items for them with {groups} different answers, "

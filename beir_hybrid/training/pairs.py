@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.collections.collection import MultilingualCollection
-from beir_hybrid.collections.texts import IntArray
+from beir_hybrid.collections.texts import IntArray, take
 from beir_hybrid.errors import BeirHybridError, unknown
 
 
@@ -84,7 +84,7 @@ class ParallelPairs:
         return cls(
             languages=codes,
             query_texts=queries.texts,
-            passage_texts=collection.passages.texts,
+            passage_texts=collection.passages.full_texts,
             query_row=query_row[usable],
             passage_row=passage_row[usable],
             item_group=_from_zero(group[usable]),
@@ -166,7 +166,8 @@ def _item_groups(collection: MultilingualCollection, item_of_link: IntArray) -> 
     passages, items = collection.relevant.passages, len(collection.items)
     answering = np.unique(passages)
     number: dict[str, int] = {}
-    text = np.array([number.setdefault(collection.passages.texts[row].strip(), len(number)) for row in answering])
+    texts = take(collection.passages.full_texts, answering)
+    text = np.array([number.setdefault(one.strip(), len(number)) for one in texts])
     # The nodes: items, then groups of passages, then texts. An item is linked to the groups of its passages, and each
     # group to the texts of its passages.
     group = collection.passage_group

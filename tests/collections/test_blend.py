@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beir_hybrid.collections.blend import blend_text, blended, canonical
-from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.collections.builder import Judgement, judged_collection
+from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.collections.registry import load, load_setting
+from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.grid import grid_from_embeddings
 from tests.data import LAREQA, needs_lareqa
@@ -111,3 +113,13 @@ def test_every_question_of_xquad_r_is_blended() -> None:
     assert view.queries["56beb4343aeaaa14008c925b_en+zh"] == "黑豹队 points did 丢了多 defense surrender?"
     both = sum(any(c.isascii() and c.isalpha() for c in text) and not text.isascii() for text in view.queries.values())
     assert both == 1187  # in three, the Chinese spans are names and numbers in Latin letters
+
+
+def test_what_answers_either_question_answers_the_blend() -> None:
+    both = np.array([0, 1], dtype=np.int16)
+    queries, passages = Texts(("q_en", "q_de"), ("a b", "c d"), both), Texts(("e", "d"), ("x", "y"), both)
+    judged = [Judgement(0, "e", 1, ""), Judgement(1, "d", 1, ""), Judgement(1, "e", 0, "")]
+    info = CollectionInfo("", "", "made by the tests")
+    collection = judged_collection("two", ("en", "de"), queries, passages, judged, info, items=["q", "q"])
+    view = blended(collection, ["de+en"]).view("blend/de+en/multi")
+    assert dict(view.qrels) == {"q_de+en": {"e": 1, "d": 1}}

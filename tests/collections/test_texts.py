@@ -84,5 +84,5 @@ def test_relevance_is_cut_as_lists_are(judged: list[list[tuple[int, int]]], data
 def test_title_and_text_are_joined() -> None:
     language = np.zeros(2, dtype=np.int16)
     titled = Texts(["a", "b"], ["one", "two"], language, titles=["T", ""])
-    assert [titled.full_text(row) for row in range(2)] == ["T one", "two"]
-    assert Texts(["a"], ["one"], language[:1]).full_text(0) == "one"
+    assert list(titled.full_texts) == ["T one", "two"]
+    assert Texts(["a"], ["one"], language[:1]).full_texts[0] == "one"

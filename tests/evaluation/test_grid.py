@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -10,9 +11,10 @@ import ir_measures
 import numpy as np
 import pytest
 
-from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.builder import CollectionBuilder, Judgement, judged_collection
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.collections.readers.lareqa import read_lareqa
+from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.grid import evaluate_grid, grid_from_embeddings
 from beir_hybrid.retrieval.search import top_k
@@ -211,3 +213,35 @@ def test_xquad_r_is_what_ir_measures_says():
         found = ir_measures.calc_aggregate([ir_measures.parse_measure(m) for m in measures], qrels, run)
         for measure, value in found.items():
             assert results.value(setting=name, measure=str(measure)) == pytest.approx(value, abs=1e-9)
+
+
+def apart(judgements: list[Judgement], queries: tuple[int, ...] = (0, 1)) -> MultilingualCollection:
+    """Two languages with the same ids, as MIRACL has them."""
+    both = np.array([0, 0, 1, 1], dtype=np.int16)
+    asked = Texts(tuple("0" for _ in queries), tuple("?" for _ in queries), np.array(queries, dtype=np.int16))
+    passages = Texts(("0", "1", "0", "1"), ("a", "b", "c", "d"), both, titles=("A", "", "C", ""))
+    info = CollectionInfo("", "", "made by the tests")
+    return judged_collection("apart", ("sw", "yo"), asked, passages, judgements, info, kinds=("mono",))
+
+
+def test_languages_with_the_same_ids_are_evaluated_each_on_its_own() -> None:
+    collection = apart([Judgement(0, "0", 1, ""), Judgement(1, "1", 1, ""), Judgement(1, "0", 0, "")])
+    queries, passages = np.eye(4)[[0, 2]], np.eye(4)
+    results = grid_from_embeddings(queries, passages, collection, measures=["AP"])
+    found = {figure.setting: figure.value for figure in results.figures if not figure.average}
+    assert found == {"apart/mono/sw": 1.0, "apart/mono/yo": 0.5}
+    part = grid_from_embeddings(queries, passages, collection, measures=["AP"], settings=["mono/yo"])
+    assert [figure.value for figure in part.figures] == [0.5]
+
+
+def test_without_judgements_or_anything_relevant_there_is_one_error_before_encoding() -> None:
+    with pytest.raises(BeirHybridError, match="no judgements: they are kept back"):
+        evaluate_grid(object(), apart([]))  # type: ignore[arg-type]
+    with pytest.raises(BeirHybridError, match="no question has a relevant passage"):
+        evaluate_grid(object(), apart([Judgement(0, "0", 0, "")]))  # type: ignore[arg-type]
+
+
+def test_no_average_is_taken_where_only_a_part_was_read() -> None:
+    collection = dataclasses.replace(apart([Judgement(0, "0", 1, "")], (0,)), whole=False)
+    results = grid_from_embeddings(np.eye(4)[:1], np.eye(4), collection, measures=["AP"])
+    assert [(figure.setting, figure.average) for figure in results.figures] == [("apart/mono/sw", "")]

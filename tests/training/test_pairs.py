@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.builder import CollectionBuilder, Judgement, judged_collection
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
+from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.training.pairs import ParallelPairs
 
@@ -99,3 +100,13 @@ def test_shapes_are_checked() -> None:
 def test_no_torch_is_imported() -> None:
     code = "import sys, beir_hybrid.training.batching, beir_hybrid.training.pairs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_titled_passage_is_trained_on_with_its_title() -> None:
+    one = np.zeros(2, dtype=np.int16)
+    queries, passages = Texts(("q", "r"), ("a?", "b?"), one), Texts(("0", "1"), ("x", "y"), one, titles=("T", ""))
+    info = CollectionInfo("", "", "made by the tests")
+    judgements = [Judgement(0, "0", 1, ""), Judgement(0, "1", 0, ""), Judgement(1, "1", 1, "")]
+    collection = judged_collection("titled", ("sw",), queries, passages, judgements, info, kinds=("mono",))
+    pairs = ParallelPairs.from_collection(collection)
+    assert [pairs.pair(item, 0, 0) for item in range(2)] == [("a?", "T x"), ("b?", "y")]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from beir_hybrid.collections.collection import MultilingualCollection, SettingView
-from beir_hybrid.collections.texts import IntArray, Texts
+from beir_hybrid.collections.texts import IntArray, Texts, take
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.version import __version__
 
@@ -27,7 +27,7 @@ def manifest_of(view: SettingView, split: str) -> dict[str, Any]:
     counts = {
         "passages": len(view.passage_rows),
         "queries": len(view.query_rows),
-        "judgements": sum(len(judged) for judged in view.qrels.values()),
+        "judgements": len(view.judgements.passages),
     }
     languages = list(dict.fromkeys([*codes, view.setting.query_language]))
     return {"setting": view.name, **_source(collection), "split": split, "languages": languages, "counts": counts}
@@ -79,18 +79,12 @@ def _blocks(collection: MultilingualCollection, texts: Texts, rows: IntArray, *,
     """The columns of the texts, so many rows at a time."""
     for start in range(0, len(rows), BLOCK):
         some = rows[start : start + BLOCK]
-        block: Block = {"_id": _take(texts.ids, some)}
+        block: Block = {"_id": take(texts.ids, some)}
         if with_titles:
-            block["title"] = [""] * len(some) if texts.titles is None else _take(texts.titles, some)
-        block["text"] = _take(texts.texts, some)
+            block["title"] = [""] * len(some) if texts.titles is None else take(texts.titles, some)
+        block["text"] = take(texts.texts, some)
         block["language"] = [collection.languages[number] for number in texts.language[some].tolist()]
         yield block
-
-
-def _take(values: Sequence[str], rows: IntArray) -> list[str]:
-    """The values of ascending rows; from the disk a run of rows comes much faster than one by one."""
-    first, end = int(rows[0]), int(rows[-1]) + 1
-    return list(values[first:end]) if end - first == len(rows) else [values[row] for row in rows.tolist()]
 
 
 def check_text(block: Block, where: str) -> None:
@@ -112,6 +106,12 @@ def check_text(block: Block, where: str) -> None:
 
 def judgement_blocks(view: SettingView) -> Iterator[Block]:
     """The judgements: `query-id`, `corpus-id` and `score`."""
-    lines = ((query, passage, grade) for query, judged in view.qrels.items() for passage, grade in judged.items())
-    while block := list(itertools.islice(lines, BLOCK)):
-        yield dict(zip(("query-id", "corpus-id", "score"), map(list, zip(*block, strict=True)), strict=True))
+    pairs, queries, passages = view.judgements, view.collection.queries.ids, view.collection.passages.ids
+    asked = view.query_rows[pairs.queries].tolist()
+    for start in range(0, len(asked), BLOCK):
+        block = slice(start, start + BLOCK)
+        yield {
+            "query-id": [queries[row] for row in asked[block]],
+            "corpus-id": [passages[row] for row in pairs.passages[block].tolist()],
+            "score": pairs.grades[block].tolist(),
+        }

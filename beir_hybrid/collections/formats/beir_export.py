@@ -141,14 +141,11 @@ def _check(views: list[SettingView], layout: str) -> None:
                     f"{collection.name}: the id {identifier!r} cannot stand in qrels, which have a line for each "
                     "judgement and tabs between its columns. Rename it, or use the layout `hub`."
                 )
-    one_index = passages.index is not None and len(passages.index) == 1
-    if not one_index and any(view.setting.searched is None for view in views):
-        for row, identifier in enumerate(passages.ids):
-            if passages.find(identifier) != row:
-                raise BeirHybridError(
-                    f"{collection.name}: two passages have the id {identifier!r}, each in its language; a folder that "
-                    "has them all in one pool cannot tell them apart."
-                )
+    if not passages.ids_differ and any(view.setting.searched is None for view in views):
+        raise BeirHybridError(
+            f"{collection.name}: passages of two languages have the same id; a folder that has them all in one pool "
+            "cannot tell them apart."
+        )
 
 
 def _write_beir(

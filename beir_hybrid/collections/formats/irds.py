@@ -24,7 +24,7 @@ from beir_hybrid.collections.blend import blended
 from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
 from beir_hybrid.collections.names import Part, parse_name
 from beir_hybrid.collections.registry import available, load_collection, load_setting, resolve
-from beir_hybrid.collections.texts import IntArray, Relevance, RowMapping
+from beir_hybrid.collections.texts import IntArray, RowMapping
 from beir_hybrid.errors import BeirHybridError
 
 PREFIX = "beir-hybrid/"
@@ -132,14 +132,6 @@ def _question(view: SettingView, row: int) -> Question:
     return Question(texts.ids[row], texts.texts[row], language, item)
 
 
-def _judgements(view: SettingView) -> Relevance:
-    """The judgements of the view's questions, numbered by their place among `query_rows`."""
-    pairs, code = view.collection.judgements.of_queries(view.query_rows), view.setting.searched
-    if code is None:
-        return pairs
-    return pairs.where(view.collection.passages.language[pairs.passages] == view.collection.language_number(code))
-
-
 class _Records(Iterator[Any]):
     """Records made one at a time; a slice, which may be of fractions, is such an iterator over what is left."""
 
@@ -191,7 +183,9 @@ class _Docs(BaseDocs):  # type: ignore[misc]
     def docs_store(self, field: str = "doc_id", options: Any = None) -> _Store:
         view, code = self.source.view(), self.docs_lang()
         number = None if code is None else view.collection.language_number(code)
-        rows = RowMapping(view.collection.passages, view.passage_rows, partial(_passage, view), number)
+        rows = RowMapping(
+            view.collection.passages, view.passage_rows, lambda some: (_passage(view, row) for row in some), number
+        )
         return _Store(Passage, field, rows)
 
     def docs_count(self) -> int:
@@ -239,12 +233,12 @@ class _Qrels(BaseQrels):  # type: ignore[misc]
 
     def qrels_iter(self) -> Iterator[Any]:
         view = self.source.view()
-        pairs, queries, passages = _judgements(view), view.collection.queries.ids, view.collection.passages.ids
+        pairs, queries, passages = view.judgements, view.collection.queries.ids, view.collection.passages.ids
         for place, passage, grade in zip(pairs.queries, pairs.passages, pairs.grades, strict=True):
             yield TrecQrel(queries[view.query_rows[place]], passages[passage], int(grade), "0")
 
     def qrels_count(self) -> int:
-        return len(_judgements(self.source.view()).passages)
+        return len(self.source.view().judgements.passages)
 
     def qrels_cls(self) -> Any:
         return TrecQrel

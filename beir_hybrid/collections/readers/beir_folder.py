@@ -6,6 +6,7 @@ Both have the same three tables and differ in where these are.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -163,7 +164,7 @@ def hub_configs(folder: Path) -> _Configs:
         files = _patterns(entry["data_files"]) if name and "data_files" in entry else None
         if not isinstance(name, str) or not files:
             raise BeirHybridError(
-                f"{folder / 'README.md'}: its header has the config {str(entry)[:200]}; expected config_name, and "
+                f"{folder / 'README.md'}: its header has the config {reprlib.repr(entry)}; expected config_name, and "
                 "data_files with a path for each split."
             )
         found[name] = files

@@ -189,7 +189,9 @@ def _passages(files: tuple[Path, ...], language: str, codes: dict[str, int]) -> 
     if sum(state.st_size for _, state in states) > IN_MEMORY:
         from beir_hybrid.collections.storage.stored import Row, open_or_build  # imports pyarrow
 
-        key = repr([(str(path), state.st_size, state.st_mtime_ns) for path, state in states] + [language])
+        key = repr(
+            [(str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns) for path, state in states] + [language]
+        )
         folder = cache_root() / "texts" / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
         stored = open_or_build(folder, lambda: (Row(*row) for _, row in rows()), str(files[0]))
         for code in stored.languages:

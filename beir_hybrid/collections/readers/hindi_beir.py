@@ -166,6 +166,7 @@ def _spec(
         passages=counts[1],
         kinds=("mono",) if asked_in == "hi" else ("cross",),
         folder=home.folder,
+        may_lack_passages=True,
         layout=f"a copy of the hub's dataset {home.repository}: {', '.join(table[0] for table in home.tables)}",
         download=download,
         is_here=lambda: home.cached() is not None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -90,6 +92,8 @@ def _prepared(
     info = CollectionInfo(**{"licence": licence, "citation": "", "origin": str(folder), **texts})
     recorded = _recorded_name(folder, said)
     base = _name(folder) if recorded is None else recorded.base
+    if recorded is not None and "setting" in said:  # else its averages would look like those over the whole
+        base = _sound("-".join([base, *str(said["setting"]).split("/")[1:]]))
     name = base if split == said.get("split", "test") else _sound(f"{base}-{split}")
     codes = said.get("languages")
     known = isinstance(codes, list) and codes and all(isinstance(code, str) for code in codes)
@@ -107,7 +111,9 @@ def _prepared(
         before = left_out if isinstance(left_out, int) else 0
         return replace(collection, info=replace(collection.info, missing=collection.info.missing + before))
 
-    return CollectionSpec(name, f"{folder.resolve().name}: {title}", languages, info, read, layout=layout)
+    return CollectionSpec(
+        name, f"{folder.resolve().name}: {title}", languages, info, read, layout=layout, may_lack_passages=True
+    )
 
 
 def _lareqa(folder: Path, split: str | None, languages: tuple[str, ...]) -> CollectionSpec:
@@ -172,4 +178,7 @@ def _name(folder: Path) -> str:
 
 def _sound(name: str) -> str:
     """The name with nothing in it that means something in a setting's name."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", name).lstrip("-_") or "folder"
+    sound = re.sub(r"[^A-Za-z0-9_-]", "-", name).lstrip("-_")
+    if any(sign.isalnum() for sign in sound):
+        return sound
+    return f"folder-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"  # no two names may look alike

@@ -125,6 +125,7 @@ def local_spec(folder: Path, split: str | None = None) -> CollectionSpec:
         info=info,
         read=read,
         kinds=("mono",),
+        may_lack_passages=True,
         layout=LAYOUT,
         judged=any(judged(folder, language, split) for language in found[split]),
         is_here=lambda: True,
@@ -202,13 +203,20 @@ def _store(language: str, identity: tuple[object, ...]) -> Path:
     return cache_root() / "texts" / f"miracl-{language}-{digest[:24]}"
 
 
+def _ir_datasets_home(language: str) -> Path:
+    return Path(os.environ.get("IR_DATASETS_HOME", Path.home() / ".ir_datasets")) / "miracl" / "v1.0" / language
+
+
 def _ir_datasets_identity(corpus: str) -> tuple[object, ...]:
-    return "ir_datasets", corpus, importlib.metadata.version("ir-datasets")
+    """What a store of its passages is named after; the files' times too, for they may have been put there by hand."""
+    files = sorted((_ir_datasets_home(corpus.rpartition("/")[2]) / "docs").glob("docs-*"))
+    states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return "ir_datasets", corpus, importlib.metadata.version("ir-datasets"), *states
 
 
 def _ir_datasets_lacks(language: str, split: str) -> list[Path]:
     """Which of its files ir_datasets would have to download; it is not imported, as that makes folders."""
-    home = Path(os.environ.get("IR_DATASETS_HOME", Path.home() / ".ir_datasets")) / "miracl" / "v1.0" / language
+    home = _ir_datasets_home(language)
     files = [home / split / "topics.tsv"] + [home / split / "qrels.tsv"] * (not split.startswith("test"))
     if not _store(language, _ir_datasets_identity(f"miracl/{language}")).is_dir():
         # The only file of Yoruba is docs-1 there, though docs-0 at the publisher.
@@ -268,7 +276,10 @@ def _spec(split: str) -> CollectionSpec:
             official(request.folder, code, split) if request.folder else of_ir_datasets(f"miracl/{code}/{split}", code)
             for code in request.languages
         ]
-        return collection_of(request.name, sources, INFO, allow_missing=request.partial)
+        found = collection_of(request.name, sources, INFO, allow_missing=request.partial)
+        if not request.partial:
+            _check_counts(found, split)
+        return found
 
     return CollectionSpec(
         name=f"miracl-{split}",
@@ -279,12 +290,27 @@ def _spec(split: str) -> CollectionSpec:
         questions=sum(count.questions[split] for count in counts.values()),
         passages=sum(count.passages for count in counts.values()),
         kinds=("mono",),
+        may_lack_passages=True,
         folder="miracl",
         layout=LAYOUT,
         judged=not split.startswith("test"),
         download=sum(count.size for count in counts.values()),
         is_here=lambda: not any(_ir_datasets_lacks(code, split) for code in counts),
     )
+
+
+def _check_counts(collection: MultilingualCollection, split: str) -> None:
+    """Refuse a part of MIRACL that goes by the name of all: its figures would not be MIRACL's."""
+    for number, code in enumerate(collection.languages):
+        for what, texts, expected in (
+            ("passages", collection.passages, _COUNTS[code].passages),
+            ("questions", collection.queries, _COUNTS[code].questions[split]),
+        ):
+            if (there := len(texts.rows_of(number))) != expected:
+                raise BeirHybridError(
+                    f"{collection.name}: {there:,} {what} in {code!r} where MIRACL has {expected:,}. A part of it is "
+                    f"read by its path, under a name of its own (./my-folder), or as miracl-{split}.partial."
+                )
 
 
 def _refuse_offline(split: str, languages: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from beir_hybrid.collections.blend import blended
 from beir_hybrid.collections.builder import Judgement, judged_collection
-from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection, SettingView
+from beir_hybrid.collections.collection import KINDS, CollectionInfo, MultilingualCollection, SettingView
 from beir_hybrid.collections.formats import beir_blocks, beir_export
 from beir_hybrid.collections.formats.beir_export import load_beir, prepare_beir
+from beir_hybrid.collections.readers import beir_tables
 from beir_hybrid.collections.readers.beir_folder import read_beir, read_hub_folder
 from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
@@ -348,9 +350,10 @@ def test_one_id_in_two_languages_has_no_pool(tmp_path: Path, prepare: Prepare) -
     own = judged_collection("own", ("en", "de"), queries, passages, judged, INFO, kinds=("mono",))
     folder = prepare(own, "", tmp_path / "all", every=True)
     assert dict(read_beir(folder / "mono/de", "own", INFO).view("mono/de").queries) == {"r": "b"}
-    every = judged_collection("own", ("en", "de"), queries, passages, judged, INFO)
-    with pytest.raises(BeirHybridError, match="two passages have the id '0'"):
-        prepare(every, "multi/en", tmp_path / "pool")
+    with pytest.raises(BeirHybridError, match="a passage id stands in two languages"):
+        judged_collection("own", ("en", "de"), queries, passages, judged, INFO)
+    with pytest.raises(BeirHybridError, match="passages of two languages have the same id"):
+        prepare(replace(own, kinds=KINDS), "multi/en", tmp_path / "pool")
 
 
 def test_what_cannot_be_prepared(tmp_path: Path, prepare: Prepare, toy_collection: MultilingualCollection) -> None:
@@ -440,3 +443,15 @@ def test_all_of_xquad_r_takes_little_disk(tmp_path: Path) -> None:
     assert len(list(folder.glob("*/*/corpus.jsonl"))) == 132
     assert len(files) == 12
     assert sum(files.values()) < 16 * 2**20
+
+
+@pytest.mark.parametrize("layout", ["beir", "hub"])
+def test_the_same_data_have_the_same_digest_however_they_were_read(
+    tmp_path: Path, layout: Literal[beir, hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepare_beir("sample-test@en/mono/en", tmp_path / "x", layout=layout)
+    digest = load_collection("sample-test@en").digest
+    assert load_collection(folder).digest == digest
+    monkeypatch.setattr(beir_tables, "IN_MEMORY", 0)
+    monkeypatch.setenv("BEIR_HYBRID_CACHE", str(tmp_path / "cache"))
+    assert load_collection(folder).digest == digest

@@ -59,7 +59,7 @@ def content(collection: MultilingualCollection) -> Any:
         for setting in collection.settings
         for view in [collection.view(setting)]
     }
-    full = [collection.passages.full_text(row) for row in range(len(collection.passages))]
+    full = list(collection.passages.full_texts)
     items = [collection.items[item] for item in collection.query_item.tolist()]
     return collection.languages, collection.kinds, collection.digest, found, full, items
 
@@ -78,7 +78,7 @@ def test_a_folder_is_a_collection(tmp_path: Path) -> None:
     assert dict(english.qrels) == {"q1": {"d1": 2, "d2": 0}, "q3": {"d2": 1}}
     assert english.corpus["d1"] == {"title": "Bees", "text": "Bees dance.", "metadata": {"language": "en"}}
     assert english.corpus["d2"]["title"] == ""
-    assert collection.passages.full_text(0) == "Bees Bees dance."
+    assert collection.passages.full_texts[0] == "Bees Bees dance."
     assert "q4" not in collection.queries.ids  # not judged
     assert collection.passages.ids[2] == "3"
     assert collection.items == ("a", "en:q3")
@@ -92,7 +92,7 @@ def test_without_languages_and_titles(tmp_path: Path) -> None:
     assert collection.languages == ("und",)
     assert [str(setting) for setting in collection.settings] == ["mine/mono/und"]
     assert collection.passages.titles is None
-    assert collection.passages.full_text(0) == " Bees dance. "
+    assert collection.passages.full_texts[0] == " Bees dance. "
     other = read_beir(folder, "mine", INFO, language="de", query_language="en")
     assert [str(setting) for setting in other.settings] == ["mine/cross/en-de"]
 
@@ -417,7 +417,7 @@ def test_a_large_hub_corpus_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.
     ("configs", "message"),
     [
         ("configs: []\n", "no configs"),
-        ("configs: [a, b]\n", "has the config a; expected config_name"),
+        ("configs: [a, b]\n", "has the config 'a'; expected config_name"),
         ("configs:\n- config_name: corpus\n", "expected config_name, and data_files"),
         ("configs:\n- config_name: corpus\n  data_files: {a: 1}\n", "expected config_name, and data_files"),
         ("configs: [\n", "its header is not YAML"),

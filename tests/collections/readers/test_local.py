@@ -102,15 +102,15 @@ def test_what_is_asked_for_is_in_the_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["beir", "hub"])
 def test_a_prepared_folder_keeps_its_name(tmp_path: Path, layout: Any) -> None:
-    name = "sample-test.first4@de+en"
+    name, part = "sample-test.first4@de+en", "sample-test-cross-en-de"
     folder = prepare_beir(f"{name}/cross/en-de", tmp_path / "x", layout=layout)
     spec = describe(folder, None)
-    assert (spec.name, spec.languages) == ("sample-test", ("de", "en"))
+    assert (spec.name, spec.languages) == ("sample-test-cross-en-de", ("de", "en"))
     assert (spec.info.licence, spec.info.citation) == ("Apache-2.0", "Written for beir-hybrid.")
-    assert settings_of(folder) == [f"{name}/cross/en-de"]
-    assert settings_of(folder, first=2) == ["sample-test.first2@de+en/cross/en-de"]
-    assert settings_of(folder, first=9) == [f"{name}/cross/en-de"]
-    assert load_collection(folder, allow_missing=True).name == "sample-test.first4.partial@de+en"
+    assert settings_of(folder) == [f"{part}.first4@de+en/cross/en-de"]
+    assert settings_of(folder, first=2) == [f"{part}.first2@de+en/cross/en-de"]
+    assert settings_of(folder, first=9) == [f"{part}.first4@de+en/cross/en-de"]
+    assert load_collection(folder, allow_missing=True).name == f"{part}.first4.partial@de+en"
     with pytest.raises(BeirHybridError, match="leave out the languages"):
         load_collection(folder, languages=["de"])
 
@@ -118,12 +118,12 @@ def test_a_prepared_folder_keeps_its_name(tmp_path: Path, layout: Any) -> None:
 def test_a_prepared_folder_keeps_what_is_known(tmp_path: Path) -> None:
     folder = prepare_beir("sample-test.context/mono/en", tmp_path / "x", split="dev")
     collection = load_collection(folder)
-    assert (collection.name, collection.info.text_mode) == ("sample-test.context", "context")
+    assert (collection.name, collection.info.text_mode) == ("sample-test-mono-en.context", "context")
     manifest = json.loads((folder / "beir_hybrid.json").read_text())
     (folder / "beir_hybrid.json").write_text(json.dumps({**manifest, "missing": 3}))
     assert load_collection(folder).info.missing == 3
     (folder / "qrels" / "dev.tsv").rename(folder / "qrels" / "train.tsv")
-    assert load_collection(folder).name == "sample-test-train.context"
+    assert load_collection(folder).name == "sample-test-mono-en-train.context"
 
 
 @pytest.mark.parametrize(
@@ -158,4 +158,4 @@ def test_no_layout(tmp_path: Path) -> None:
         describe(folder, None)
     (tmp_path / "-").mkdir()
     write(tmp_path / "-")
-    assert describe(tmp_path / "-", None).name == "folder"
+    assert describe(tmp_path / "-", None).name.startswith("folder-")

@@ -93,7 +93,7 @@ def read(folder: Path, *languages: str, split: str = "dev", allow_missing: bool 
 def test_ids_titles_texts_and_judgements(tmp_path: Path) -> None:
     collection = read(written(tmp_path / "data"))
     assert list(collection.passages.ids) == ["7#0", "7#1", "9#0"]
-    assert [collection.passages.full_text(row) for row in range(3)] == [
+    assert list(collection.passages.full_texts) == [
         "Gabon Leon M'ba alikuwa rais wa kwanza.",
         "Gabon Mji mkuu ni Libreville.",
         "Nile ni mto.",
@@ -188,11 +188,11 @@ def test_lines_may_end_as_on_windows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spelling", ["test-a", "testA"])
 def test_a_test_split_has_no_judgements(tmp_path: Path, spelling: str) -> None:
     written(tmp_path / "miracl", split=spelling, qrels=None)
-    collection = load("miracl-test-a@sw", data_dir=tmp_path)
+    collection = load("miracl-test-a.partial@sw", data_dir=tmp_path)
     assert not collection.judged
-    assert [str(setting) for setting in collection.settings] == ["miracl-test-a@sw/mono/sw"]
-    view = load("miracl-test-a/mono/sw", data_dir=tmp_path)
-    assert (len(view.queries), view.qrels, view.name) == (2, {}, "miracl-test-a/mono/sw")
+    assert [str(setting) for setting in collection.settings] == ["miracl-test-a.partial@sw/mono/sw"]
+    view = load("miracl-test-a.partial/mono/sw", data_dir=tmp_path)
+    assert (len(view.queries), view.qrels, view.name) == (2, {}, "miracl-test-a.partial/mono/sw")
     assert not available()["miracl-test-a"].judged
     assert local_spec(tmp_path / "miracl").name == "miracl-test-a"
     assert not local_spec(tmp_path / "miracl", spelling).judged
@@ -388,7 +388,7 @@ def test_miracl_mini() -> None:
     for language, (passages, topics, judged) in MINI.items():
         view = collection.view(f"mono/{language}")
         number = collection.language_number(language)
-        asked = collection.queries.rows_by_language[number]
+        asked = collection.queries.rows_of(number)
         assert (len(view.corpus), len(asked)) == (passages, topics)
         assert sum(len(collection.judgements[row]) for row in asked) == judged
         ids = list(view.corpus)
@@ -414,13 +414,16 @@ def ends_of(language: str) -> list[dict[str, str]]:
 @needs_miracl_mini
 @pytest.mark.parametrize("split", ["dev", "train"])
 def test_one_language_is_read_without_the_others(split: str, mini: Path, tmp_path: Path) -> None:
-    view = load(f"miracl-{split}/mono/sw", data_dir=mini)
-    assert view.name == f"miracl-{split}/mono/sw"
+    view = load(f"miracl-{split}.partial/mono/sw", data_dir=mini)
+    assert view.name == f"miracl-{split}.partial/mono/sw"
+    assert not view.collection.whole
+    with pytest.raises(BeirHybridError, match="3,597 passages in 'sw' where MIRACL has 131,924"):
+        load(f"miracl-{split}/mono/sw", data_dir=mini)
     assert (len(view.corpus), view.collection.languages) == (3_597, ("sw",))
     assert [folder.name[:10] for folder in (tmp_path / "cache" / "texts").iterdir() if folder.is_dir()] == [
         "miracl-sw-"
     ]
-    pair = load(f"miracl-{split}@ar+sw", data_dir=mini)
+    pair = load(f"miracl-{split}.partial@ar+sw", data_dir=mini)
     assert list(pair.view("mono/sw").corpus.items()) == list(view.corpus.items())
     assert pair.view("mono/sw").qrels == view.qrels
     with pytest.raises(BeirHybridError, match=r"miracl-v1\.0-th-.*no such file"):
@@ -452,7 +455,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from beir_hybrid.collections.registry import load
-view = load("miracl-dev/mono/sw", data_dir=sys.argv[1])
+view = load("miracl-dev.partial/mono/sw", data_dir=sys.argv[1])
 assert view.corpus["9#0"]["text"].startswith("word")
 assert (len(view.qrels), len(view.passage_rows)) == (2, int(sys.argv[2]))
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
