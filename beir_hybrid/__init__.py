@@ -13,11 +13,11 @@ from beir_hybrid.version import __version__
 
 if TYPE_CHECKING:
     from beir_hybrid.anserini.export import export_pyserini
-    from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
+    from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection, Setting, SettingView
     from beir_hybrid.collections.formats.beir_export import load_beir, prepare_beir
     from beir_hybrid.collections.formats.irds import register
     from beir_hybrid.collections.registry import available, load, load_collection, load_setting
-    from beir_hybrid.collections.spec import CollectionSpec
+    from beir_hybrid.collections.spec import CollectionSpec, Request
     from beir_hybrid.encoders.dense import DenseEncoder
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.measures import RankDistance
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
 
 _HOMES = {
+    "CollectionInfo": "collections.collection",
     "CollectionSpec": "collections.spec",
     "DenseEncoder": "encoders.dense",
     "HybridBatchSampler": "training.batching",
@@ -33,6 +34,7 @@ _HOMES = {
     "HybridTrainingArguments": "training.trainer",
     "MultilingualCollection": "collections.collection",
     "ParallelPairs": "training.pairs",
+    "Request": "collections.spec",
     "RankDistance": "evaluation.measures",
     "Setting": "collections.collection",
     "SettingView": "collections.collection",
@@ -49,6 +51,7 @@ _HOMES = {
 
 __all__ = [
     "BeirHybridError",
+    "CollectionInfo",
     "CollectionSpec",
     "DenseEncoder",
     "HybridBatchSampler",
@@ -57,6 +60,7 @@ __all__ = [
     "MultilingualCollection",
     "ParallelPairs",
     "RankDistance",
+    "Request",
     "Setting",
     "SettingView",
     "__version__",

@@ -6,7 +6,7 @@ import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from beir_hybrid.collections.formats import beir_blocks, beir_export
 from beir_hybrid.collections.formats.beir_export import load_beir, prepare_beir
 from beir_hybrid.collections.readers import beir_tables
 from beir_hybrid.collections.readers.beir_folder import read_beir, read_hub_folder
+from beir_hybrid.collections.registry import load_collection
 from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
 from tests.conftest import make_collection
@@ -447,7 +448,7 @@ def test_all_of_xquad_r_takes_little_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["beir", "hub"])
 def test_the_same_data_have_the_same_digest_however_they_were_read(
-    tmp_path: Path, layout: Literal[beir, hub], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, layout: Literal["beir", "hub"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = prepare_beir("sample-test@en/mono/en", tmp_path / "x", layout=layout)
     digest = load_collection("sample-test@en").digest
