@@ -57,10 +57,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = False, new: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path` to fill; on success it is fsynced and renamed to `path`.
 
-    Where `path` exists by then, it is kept and ours dropped (another process was first), unless `replace` is true.
+    Where `path` exists by then, it is kept and ours dropped (another process was first), unless `replace` is true; with
+    `new` that is an error, for what is there need not be the same.
 
     Raises:
         BeirHybridError: the folder cannot be written, or the disk is full.
@@ -80,15 +81,36 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
                 os.replace(path, retired / "was")
                 os.replace(temporary, path)
                 shutil.rmtree(retired, ignore_errors=True)
-            elif not path.exists():
+            elif path.exists():
+                _was_first(path, new)
+            else:
                 try:
                     os.rename(temporary, path)
                 except OSError:
-                    if not path.exists():  # else another process was first, and its folder is as good
+                    if not path.exists():
                         raise
+                    _was_first(path, new)
             _fsync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _was_first(path: Path, new: bool) -> None:
+    """Another process made the folder: as good as ours, unless ours was to be `new`."""
+    if new:
+        raise BeirHybridError(f"{path}: was made by another process meanwhile, and is left as it is; run again.")
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with `~` as a home folder.
+
+    Raises:
+        BeirHybridError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise BeirHybridError(f"{path}: {error}; write the path in full.") from None
 
 
 def check_target(folder: Path, what: str, marker: str, replace: bool) -> None:

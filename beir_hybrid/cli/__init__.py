@@ -25,6 +25,8 @@ class _OneErrorGroup(TyperGroup):
             return super().invoke(ctx)
         except BeirHybridError as error:
             message = str(error)
+        except BrokenPipeError:
+            raise  # whoever read has read enough
         except OSError as error:
             if error.errno is None:
                 raise

@@ -21,7 +21,6 @@ from beir_hybrid.collections.spec import CollectionSpec
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="The collections: list them, look into one, or prepare one for BEIR.",
     rich_markup_mode="markdown",
 )
 
@@ -101,7 +100,7 @@ def _show_first(shown: SettingView, items: int) -> None:
 @app.command()
 def prepare(
     name: Annotated[
-        str, typer.Argument(help="A setting (xquad-r/cross/en-de), or a collection with --all.", metavar="NAME")
+        str, typer.Argument(help="A setting (xquad-r/cross/en-de), a collection with --all, or a path.", metavar="NAME")
     ],
     folder: Annotated[Path, typer.Argument(help="The folder to write; must not exist.", metavar="FOLDER")],
     every: Annotated[
@@ -111,6 +110,9 @@ def prepare(
         str, typer.Option(help="`beir`: jsonl and tsv. `hub`: parquet, as BEIR's and MTEB's hub loaders take it.")
     ] = "beir",
     split: Annotated[str, typer.Option(help="What the split is called.")] = "test",
+    setting: Annotated[
+        str | None, typer.Option(help="Which one of the settings, where NAME is a path.", show_default=False)
+    ] = None,
     data_dir: options.DataDir = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace such a folder that is there.")] = False,
 ) -> None:
@@ -125,6 +127,7 @@ def prepare(
     written = prepare_beir(
         name,
         folder,
+        setting=setting,
         data_dir=data_dir,
         layout=layout,  # type: ignore[arg-type]  # checked there
         split=split,

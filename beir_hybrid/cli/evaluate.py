@@ -19,7 +19,10 @@ def evaluate(
     languages: options.Languages = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option(help="A kind (mono, cross, multi) or one setting (cross/en-de); may be repeated. Default: all."),
+        typer.Option(
+            help="A kind (mono, cross, multi) or one setting (cross/en-de, blend/de+en/multi); may be repeated. "
+            "Default: all but blends."
+        ),
     ] = None,
     measure: Annotated[
         list[str] | None,
@@ -56,7 +59,7 @@ def evaluate(
         raise BeirHybridError(
             f"{len(system)} names for {len(models)} models; give --system once for each, or not at all."
         )
-    data = options.load_collection(collection, data_dir, languages)
+    data = options.load_collection(collection, data_dir, languages, setting or ())
     from beir_hybrid.evaluation.figures import combine
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.plan import plan_grid

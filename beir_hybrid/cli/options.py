@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from beir_hybrid.collections import registry
+from beir_hybrid.collections.blend import blended
 from beir_hybrid.collections.collection import MultilingualCollection
 
 if TYPE_CHECKING:
@@ -57,10 +59,14 @@ QueryPrompt = Annotated[
 PassagePrompt = Annotated[str | None, typer.Option(help="Put before each passage.", show_default=False)]
 
 
-def load_collection(name: str, data_dir: Path | None, languages: str | None) -> MultilingualCollection:
-    """The collection that these options name."""
+def load_collection(
+    name: str, data_dir: Path | None, languages: str | None, settings: Sequence[str] = ()
+) -> MultilingualCollection:
+    """The collection that these options name, with the blends that are among the `settings`."""
     codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
-    return registry.load_collection(name, data_dir=data_dir, languages=codes)
+    collection = registry.load_collection(name, data_dir=data_dir, languages=codes)
+    blends = [one.split("/")[1] for one in settings if one.startswith("blend/") and one.count("/") == 2]
+    return blended(collection, blends) if blends else collection
 
 
 def load_encoder(model: str, query_prompt: str | None, passage_prompt: str | None, precision: str) -> DenseEncoder:

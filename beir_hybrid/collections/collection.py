@@ -84,6 +84,8 @@ class MultilingualCollection:
             are translations of each other.
         judgements: Which passages were judged for a query, in every language, and how.
         kinds: The kinds of setting that the judgements allow: `mono` alone where nobody judged across languages.
+        same_ids: Whether a question and a passage with one id are one text, as in BEIR's ArguAna: no question then
+            finds itself. Elsewhere, as in MIRACL, such ids have nothing to do with each other.
         whole: False where only some of the settings that the name promises were read: no average is taken over them.
     """
 
@@ -96,6 +98,7 @@ class MultilingualCollection:
     judgements: Relevance
     info: CollectionInfo
     kinds: tuple[Kind, ...] = KINDS
+    same_ids: bool = False
     whole: bool = True
 
     def __repr__(self) -> str:

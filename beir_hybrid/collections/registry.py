@@ -18,6 +18,7 @@ from beir_hybrid.collections.names import Part, parse_name
 from beir_hybrid.collections.readers import hindi_beir, lareqa, miracl
 from beir_hybrid.collections.spec import CollectionSpec, Request
 from beir_hybrid.errors import BeirHybridError, unknown
+from beir_hybrid.files import expanded
 
 ENTRY_POINTS = "beir_hybrid.collections"
 
@@ -43,7 +44,7 @@ def load(name: str | Path, **choices: Any) -> Any:
     Returns:
         A `MultilingualCollection` for `xquad-r`, a `SettingView` for `xquad-r/cross/en-de`.
     """
-    is_setting = not _is_path(name) and "/" in str(name)
+    is_setting = not is_path(name) and "/" in str(name)
     if is_setting and (more := choices.keys() - {"data_dir"}):
         raise BeirHybridError(f"{name!r} is a setting, whose name says all of it; leave out {', '.join(sorted(more))}.")
     return load_setting(str(name), **choices) if is_setting else load_collection(name, **choices)
@@ -79,19 +80,23 @@ def load_collection(
         BeirHybridError: unknown names; files that are missing, damaged, or cannot be fetched; judged passages that are
             not in the corpus.
     """
-    if _is_path(name):
+    if is_path(name):
         from beir_hybrid.collections.readers import local  # it needs Arrow, which is slow to import
 
         if data_dir is not None:
             raise BeirHybridError(f"{str(name)!r} is a path already; leave out the data folder {str(data_dir)!r}.")
-        spec = local.describe(Path(name).expanduser(), split)
+        spec = local.describe(expanded(name), split)
         part = Part(spec.name)
     else:
         part, setting = parse_name(str(name))
         spec = _known(part.base)
-        if setting or split is not None:
-            what = "a setting, not a collection" if setting else "not a folder; its name says which split it is"
-            raise BeirHybridError(f"{str(name)!r} is {what}. Known collections: {', '.join(available())}.")
+        if setting:
+            raise BeirHybridError(
+                f"{name!r} is a setting, not a collection: name {str(part)!r}, and the setting {setting!r} beside it "
+                "(--setting)."
+            )
+        if split is not None:
+            raise BeirHybridError(f"{name!r} is no folder: its name says which split it is; leave out {split!r}.")
     asked = {
         "languages": None if languages is None else tuple(languages),
         "text_mode": text_mode,
@@ -187,7 +192,7 @@ def _with(part: Part, asked: dict[str, Any]) -> Part:
         said = getattr(part, key)
         if said != getattr(Part(part.base), key) and said != value:
             raise BeirHybridError(f"{part}: the name says {key} {said!r}, and {value!r} was asked for; say it once.")
-    if (first := given.get("first")) is not None and (isinstance(first, bool) or first < 1):
+    if (first := given.get("first")) is not None and (type(first) is not int or not 1 <= first < 10**9):
         raise BeirHybridError(f"{part}: first is {first!r}; expected a whole number from 1.")
     return replace(part, **given)
 
@@ -200,24 +205,29 @@ def folder_of(spec: CollectionSpec, data_dir: str | Path | None = None) -> Path 
     """
     name = spec.folder or spec.name
     if data_dir is not None:
-        folder = Path(data_dir).expanduser() / name
+        folder = expanded(data_dir) / name
         if not spec.bundled and not folder.is_dir():
             raise BeirHybridError(
                 f"{folder}: no such folder; --data-dir names the folder that holds {name}/ with {spec.layout}."
             )
         return folder if folder.is_dir() else None
     own = os.environ.get("BEIR_HYBRID_DATA")
-    return Path(own) / name if own and (Path(own) / name).is_dir() else None
+    if own and not expanded(own).is_dir():
+        raise BeirHybridError(f"BEIR_HYBRID_DATA is {own!r}, which is no folder; mend it or unset it.")
+    return expanded(own) / name if own and (expanded(own) / name).is_dir() else None
 
 
 def _known(name: str) -> CollectionSpec:
     specs = available()
     if name not in specs:
+        if Path(name).is_dir():
+            raise BeirHybridError(f"unknown collection {name!r}. Is the folder of that name meant? Write './{name}'.")
         raise unknown("collection", name, specs)
     return specs[name]
 
 
-def _is_path(name: str | Path) -> bool:
+def is_path(name: str | Path) -> bool:
+    """Whether it is a folder's path rather than a collection's name."""
     return isinstance(name, Path) or name.startswith((".", "/", "~"))
 
 

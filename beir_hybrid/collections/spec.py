@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from beir_hybrid.collections.collection import CollectionInfo, Kind, MultilingualCollection, Setting
-from beir_hybrid.collections.names import SENTENCE, Part
+from beir_hybrid.collections.names import SENTENCE, Part, parse_name
 from beir_hybrid.collections.storage.fetch import RemoteFile
+from beir_hybrid.errors import BeirHybridError
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class CollectionSpec:
     files: Mapping[str, RemoteFile] = field(default_factory=dict)
     download: int | None = None
     is_here: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        part, setting = parse_name(self.name)
+        if str(part) != part.base or setting:
+            raise BeirHybridError(f"{self.name!r} cannot be a collection's name: letters, digits, '-' and '_' only.")
 
     @property
     def bundled(self) -> bool:

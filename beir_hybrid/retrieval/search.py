@@ -130,6 +130,11 @@ def relevant_ranks(
     first = _first_equal(vectors)
     copies = np.flatnonzero(first != np.arange(len(first)))
 
+    own = np.full(len(asked), -1, dtype=np.int64)
+    if collection.same_ids:  # as BEIR has it, no question finds the passage that it is
+        rows = [collection.passages.find(identifier) for identifier in collection.queries.ids]
+        own[:] = [-1 if row is None else row for row in rows]
+
     relevant = collection.relevant
     in_language = np.empty(len(relevant.passages), dtype=np.int64)
     in_pool = np.empty(len(relevant.passages), dtype=np.int64)
@@ -140,6 +145,8 @@ def relevant_ranks(
         if pairs.start < pairs.stop:
             scores = _scores(_float32(asked[begin:end]), vectors)
             scores[:, copies] = scores[:, first[copies]]
+            themselves = np.flatnonzero(own[begin:end] >= 0)
+            scores[themselves, place[own[begin:end][themselves]]] = -np.inf
             in_language[pairs], in_pool[pairs] = _ranks(
                 scores, relevant.queries[pairs] - begin, place[relevant.passages[pairs]], languages, id_rank
             )

@@ -237,3 +237,18 @@ def test_a_full_disk_while_figures_are_written(
     assert "No space left on device" in refused(run("evaluate", tiny_model, *arguments))
     assert json.loads((tmp_path / "out.json").read_bytes()) == "earlier"
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_blend_is_evaluated(tiny_model: Path, tmp_path: Path) -> None:
+    result = run(
+        "evaluate", tiny_model, "--collection", "sample-test@de+en", "--setting", "blend/de+en/multi", "--json",
+        tmp_path / "out.json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    figures = Results.read(tmp_path / "out.json").figures
+    assert {figure.setting for figure in figures} == {
+        "sample-test@de+en/blend/de+en/multi",
+        "sample-test@de+en/blend/multi",
+    }
+    said = refused(run("evaluate", tiny_model, "--collection", "sample-test/multi/en"))
+    assert "name 'sample-test', and the setting 'multi/en' beside it (--setting)" in said

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,12 @@ def test_a_setting_loads_as_the_view_that_the_collection_has() -> None:
         ("sample-test@de+en/mono/es", {}, "unknown setting"),
         ("sample-test/blend/de+xx/multi", {}, "unknown language in sample-test: 'xx'"),
         ("sample-test/blend/de+en/nowhere", {}, "unknown setting"),
+        ("sample-test/mono/en", {"languages": ["de"]}, "a setting, whose name says all of it; leave out languages"),
+        ("sample-test", {"first": "5"}, "whole number from 1"),
+        ("sample-test", {"first": 10**12}, "whole number from 1"),
+        ("sample-test", {"allow_missing": True}, "no judgements of passages that could be missing"),
+        ("~nobody-of-that-name/x", {}, "write the path in full"),
+        ("./here", {"data_dir": "."}, "a path already"),
         ("sample-test/", {}, "unknown setting .* and 102 more"),
     ],
 )
@@ -143,3 +150,22 @@ def test_another_package_adds_its_collections(tmp_path: Path, monkeypatch: pytes
         assert load("yours/mono/de").name == "yours/mono/de"
     finally:
         _of_other_packages.cache_clear()
+
+
+def test_a_data_folder_that_is_none_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEIR_HYBRID_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(BeirHybridError, match="BEIR_HYBRID_DATA is .*nowhere', which is no folder"):
+        load("xquad-r")
+
+
+def test_a_folder_without_its_dot_is_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BeirHybridError, match=r"Write '\./mine'"):
+        load("mine")
+
+
+@pytest.mark.parametrize("name", ["my.news", "a/b", "", "up per", "news@en", "news.first5"])
+def test_a_name_that_could_not_be_asked_for_is_refused(name: str) -> None:
+    with pytest.raises(BeirHybridError):
+        dataclasses.replace(available()["sample-test"], name=name)

@@ -245,3 +245,16 @@ def test_no_average_is_taken_where_only_a_part_was_read() -> None:
     collection = dataclasses.replace(apart([Judgement(0, "0", 1, "")], (0,)), whole=False)
     results = grid_from_embeddings(np.eye(4)[:1], np.eye(4), collection, measures=["AP"])
     assert [(figure.setting, figure.average) for figure in results.figures] == [("apart/mono/sw", "")]
+
+
+def test_no_question_finds_itself_where_ids_are_shared() -> None:
+    one = np.zeros(2, dtype=np.int16)
+    queries = Texts(("1",), ("a",), one[:1])
+    passages = Texts(("1", "2"), ("a", "b"), one)
+    info = CollectionInfo("", "", "made by the tests")
+    collection = judged_collection("own", ("en",), queries, passages, [Judgement(0, "2", 1, "")], info)
+    vectors = np.eye(2)
+    for same_ids, value in ((False, 0.5), (True, 1.0)):
+        data = dataclasses.replace(collection, same_ids=same_ids)
+        results = grid_from_embeddings(vectors[:1], vectors, data, measures=["AP"], settings=["mono/en"])
+        assert results.figures[0].value == value

@@ -30,7 +30,8 @@ def manifest_of(view: SettingView, split: str) -> dict[str, Any]:
         "judgements": len(view.judgements.passages),
     }
     languages = list(dict.fromkeys([*codes, view.setting.query_language]))
-    return {"setting": view.name, **_source(collection), "split": split, "languages": languages, "counts": counts}
+    about = {"split": split, "languages": languages, "query_prefix": query_prefix(view), "counts": counts}
+    return {"setting": view.name, **_source(collection), **about}
 
 
 def manifest_of_all(views: list[SettingView], split: str) -> dict[str, Any]:
@@ -54,10 +55,20 @@ def _source(collection: MultilingualCollection) -> dict[str, Any]:
         "citation": info.citation,
         "origin": info.origin,
         "text_mode": info.text_mode,
-        "digest": collection.digest,
+        "collection_digest": collection.digest,
         "missing": info.missing,
         "beir_hybrid": __version__,
     }
+
+
+def query_prefix(view: SettingView) -> str:
+    """What has to stand before the question ids in BEIR: its searches drop a passage that has the question's id.
+
+    Empty where no id is shared, or where they mean the same text. MIRACL shares some by chance.
+    """
+    if view.collection.same_ids:
+        return ""
+    return "q:" if any(identifier in view.corpus for identifier in view.queries) else ""
 
 
 def passage_blocks(view: SettingView) -> Iterator[Block]:
@@ -67,8 +78,9 @@ def passage_blocks(view: SettingView) -> Iterator[Block]:
 
 def query_blocks(view: SettingView) -> Iterator[Block]:
     """The questions: `_id`, `text`, `language` and `item`, which translations of one question share."""
-    collection, start = view.collection, 0
+    collection, start, prefix = view.collection, 0, query_prefix(view)
     for block in _blocks(collection, collection.queries, view.query_rows, with_titles=False):
+        block["_id"] = [prefix + identifier for identifier in block["_id"]]
         rows = view.query_rows[start : start + BLOCK]
         block["item"] = [collection.items[item] for item in collection.query_item[rows].tolist()]
         start += BLOCK
@@ -107,11 +119,11 @@ def check_text(block: Block, where: str) -> None:
 def judgement_blocks(view: SettingView) -> Iterator[Block]:
     """The judgements: `query-id`, `corpus-id` and `score`."""
     pairs, queries, passages = view.judgements, view.collection.queries.ids, view.collection.passages.ids
-    asked = view.query_rows[pairs.queries].tolist()
+    asked, prefix = view.query_rows[pairs.queries].tolist(), query_prefix(view)
     for start in range(0, len(asked), BLOCK):
         block = slice(start, start + BLOCK)
         yield {
-            "query-id": [queries[row] for row in asked[block]],
+            "query-id": [prefix + queries[row] for row in asked[block]],
             "corpus-id": [passages[row] for row in pairs.passages[block].tolist()],
             "score": pairs.grades[block].tolist(),
         }

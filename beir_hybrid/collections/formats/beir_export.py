@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
-from beir_hybrid.collections.collection import SettingView
+from beir_hybrid.collections.collection import MultilingualCollection, SettingView
 from beir_hybrid.collections.formats.beir_blocks import (
     BLOCK,
     Block,
@@ -22,9 +22,10 @@ from beir_hybrid.collections.formats.beir_blocks import (
     manifest_of_all,
     passage_blocks,
     query_blocks,
+    query_prefix,
 )
 from beir_hybrid.collections.names import parse_name
-from beir_hybrid.collections.registry import available, load_collection, load_setting
+from beir_hybrid.collections.registry import available, is_path, load_collection, load_setting
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.files import atomic_folder, check_target, write_json
 
@@ -36,30 +37,34 @@ _HUB_LICENCES = {"apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-3.0", "c
 
 
 def load_beir(
-    name: str, *, data_dir: str | Path | None = None
+    name: str | Path, *, setting: str | None = None, data_dir: str | Path | None = None
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[str, dict[str, int]]]:
     """One setting as `corpus, queries, qrels`: what BEIR's `GenericDataLoader` gives for the folder of that setting.
 
     Args:
-        name: A setting, such as `xquad-r/cross/en-de`.
+        name: A setting, such as `xquad-r/cross/en-de`, or the path of a folder (`./my-folder`).
+        setting: Which one of the folder's settings, such as `mono/en`; needed where it has several.
         data_dir: A folder that holds the collection's folder.
 
     Raises:
         BeirHybridError: there is no such setting, or its collection cannot be read.
     """
-    view = _setting(name, data_dir)
+    view = _setting(name, setting, data_dir)
     corpus = {
         identifier: {"title": title, "text": text}
         for block in passage_blocks(view)
         for identifier, title, text in zip(block["_id"], block["title"], block["text"], strict=True)
     }
-    return corpus, dict(view.queries), dict(view.qrels)
+    prefix = query_prefix(view)
+    queries = {prefix + identifier: text for identifier, text in view.queries.items()}
+    return corpus, queries, {prefix + identifier: judged for identifier, judged in view.qrels.items()}
 
 
 def prepare_beir(
-    name: str,
+    name: str | Path,
     folder: str | Path,
     *,
+    setting: str | None = None,
     data_dir: str | Path | None = None,
     layout: Literal["beir", "hub"] = "beir",
     split: str = "test",
@@ -70,7 +75,8 @@ def prepare_beir(
     """Write a setting into `folder`, whole or not at all; the same call writes the same bytes again.
 
     Args:
-        name: A setting such as `xquad-r/cross/en-de`; with `every`, a collection.
+        name: A setting such as `xquad-r/cross/en-de`; with `every`, a collection. Or the path of a folder.
+        setting: Which one of the folder's settings, where `name` is a path.
         data_dir: A folder that holds the collection's folder.
         layout: `beir`: `corpus.jsonl`, `queries.jsonl` and `qrels/{split}.tsv`. `hub`: Parquet, and a `README.md` that
             declares the configs `corpus`, `queries` and `default`.
@@ -94,14 +100,14 @@ def prepare_beir(
     if not re.fullmatch(r"[A-Za-z0-9_]+", split):
         raise BeirHybridError(f"the split {split!r} names files; expected letters, digits and '_', as in test.")
     check_target(folder, *TARGET, replace)
-    views = _every_setting(name, data_dir) if every else [_setting(name, data_dir)]
+    views = _every_setting(name, data_dir) if every else [_setting(name, setting, data_dir)]
     _check(views, layout)
     from tqdm.auto import tqdm
 
     searched = {view.setting.searched: len(view.passage_rows) for view in views}
     off = None if progress else True
     with (
-        atomic_folder(folder, replace=replace) as temporary,
+        atomic_folder(folder, replace=replace, new=True) as temporary,
         tqdm(total=sum(searched.values()), desc="Writing", unit="passage", disable=off) as bar,
     ):
         write = _write_hub if layout == "hub" else _write_beir
@@ -109,9 +115,12 @@ def prepare_beir(
     return folder
 
 
-def _setting(name: str, data_dir: str | Path | None) -> SettingView:
-    part, setting = parse_name(name)
-    if not setting and (spec := available().get(part.base)):
+def _setting(name: str | Path, setting: str | None, data_dir: str | Path | None) -> SettingView:
+    if is_path(name):
+        return _of_folder(load_collection(name, data_dir=data_dir), setting)
+    name = str(name) if setting is None else f"{name}/{setting}"
+    part, said = parse_name(name)
+    if not said and (spec := available().get(part.base)):
         some = ", ".join(map(str, spec.settings(part)[:4]))
         raise BeirHybridError(
             f"{name!r} is a collection, and BEIR takes one setting of it at a time: {some}, and so on. All at once are "
@@ -120,11 +129,23 @@ def _setting(name: str, data_dir: str | Path | None) -> SettingView:
     return load_setting(name, data_dir=data_dir)
 
 
-def _every_setting(name: str, data_dir: str | Path | None) -> list[SettingView]:
+def _of_folder(collection: MultilingualCollection, setting: str | None) -> SettingView:
+    if setting is not None:
+        return collection.view(setting)
+    found = [one.path for one in collection.settings]
+    if len(found) != 1:
+        raise BeirHybridError(
+            f"{collection.name} has {len(found)} settings, such as {', '.join(found[:4])}: say which (setting=..., "
+            "--setting), or all (every=True, --all)."
+        )
+    return collection.view(found[0])
+
+
+def _every_setting(name: str | Path, data_dir: str | Path | None) -> list[SettingView]:
     collection = load_collection(name, data_dir=data_dir)
     views = [collection.view(setting) for setting in collection.settings if setting.kind != "blend"]
     if not views:
-        raise BeirHybridError(f"{name}: no question has a relevant passage; there is no setting to write.")
+        raise BeirHybridError(f"{name}: nothing but blends, or no question with a relevant passage; name one setting.")
     return views
 
 

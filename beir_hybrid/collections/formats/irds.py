@@ -85,7 +85,9 @@ def _dataset(identifier: str, _groups: tuple[str, ...] = ()) -> Any:
     asked = setting.query_language if setting and setting.kind != "blend" else codes[0] if len(codes) == 1 else None
     alone = setting is not None and (apart or setting.kind == "blend")  # else all settings share what is loaded
     source = _Source(str(setting if alone else part), setting.path if setting else "")
-    namespace = PREFIX + part.base + ("" if "multi" in spec.kinds else f"/{searched[0]}")
+    namespace = (
+        PREFIX + str(Part(part.base, text_mode=part.text_mode)) + ("" if "multi" in spec.kinds else f"/{searched[0]}")
+    )
     docs, queries = _Docs((namespace, part.text_mode, searched), source), _Queries(source, asked)
     data = (docs, queries, _Qrels(source) if spec.judged else None)
     return ir_datasets.Dataset(MetadataComponent(identifier, ir_datasets.Dataset(*data), about), about, *data)

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +70,7 @@ def read_tables(
     languages = tuple(codes)
     asking = {languages[number] for number in np.unique(queries.language)}
     lines = (Judgement(row_of[one.query], one.passage, one.grade, one.where) for one in judged)
-    return judged_collection(
+    found = judged_collection(
         name,
         languages,
         queries,
@@ -80,6 +81,7 @@ def read_tables(
         kinds=_kinds(pool, asking),
         allow_missing=allow_missing,
     )
+    return replace(found, same_ids=True)
 
 
 class _Judged(NamedTuple):

@@ -108,12 +108,24 @@ def _prepared(
             )
         called = request.name if recorded is None else _joined(recorded, parse_name(request.name)[0])
         collection = reader(folder, called, info, split=split, allow_missing=request.partial)
+        _check_counts(folder, said, collection)
         before = left_out if isinstance(left_out, int) else 0
         return replace(collection, info=replace(collection.info, missing=collection.info.missing + before))
 
     return CollectionSpec(
         name, f"{folder.resolve().name}: {title}", languages, info, read, layout=layout, may_lack_passages=True
     )
+
+
+def _check_counts(folder: Path, said: dict[str, Any], collection: MultilingualCollection) -> None:
+    """Refuse a folder that is no longer what it was written as, under the name that stands in it."""
+    counts = said.get("counts")
+    expected = counts.get("passages") if isinstance(counts, dict) and "setting" in said else None
+    if isinstance(expected, int) and expected != len(collection.passages):
+        raise BeirHybridError(
+            f"{folder}: {len(collection.passages):,} passages where {_MANIFEST} says {expected:,}. It was changed "
+            f"since it was written: remove {_MANIFEST} to read it under the folder's name."
+        )
 
 
 def _lareqa(folder: Path, split: str | None, languages: tuple[str, ...]) -> CollectionSpec:

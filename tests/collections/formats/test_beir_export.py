@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from beir.datasets.data_loader import GenericDataLoader
+from beir.retrieval.evaluation import EvaluateRetrieval
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +26,7 @@ from beir_hybrid.collections.registry import load_collection
 from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
 from tests.conftest import make_collection
-from tests.data import LAREQA, needs_lareqa
+from tests.data import LAREQA, MIRACL_MINI, needs_lareqa, needs_miracl_mini
 
 Prepare = Callable[..., Path]
 INFO = CollectionInfo("CC0-1.0", "", "made by the tests")
@@ -101,7 +103,7 @@ def test_a_prepared_folder_reads_back_the_same(
         assert manifest["languages"] == list(found.languages)
         assert manifest["counts"]["passages"] == len(found.passages)
         assert manifest["counts"]["judgements"] == len(found.judgements.passages)
-        assert manifest["digest"] == collection.digest
+        assert manifest["collection_digest"] == collection.digest
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -143,7 +145,10 @@ def test_any_collection_reads_back_the_same(
     setting = data.draw(st.sampled_from(known))
     name = str(setting).split("/", 1)[1]
     folder = prepare(collection, name, tmp_path_factory.mktemp("any") / "folder", layout=layout)
-    assert three(READERS[layout](folder, "any", INFO).view(name)) == three(collection.view(name))
+    corpus, queries, qrels = three(collection.view(name))
+    if set(corpus) & set(queries):  # else BEIR would drop a passage that has its question's id
+        queries, qrels = ({f"q:{one}": value for one, value in found.items()} for found in (queries, qrels))
+    assert three(READERS[layout](folder, "any", INFO).view(name)) == (corpus, queries, qrels)
 
 
 @pytest.mark.parametrize("layout", ["beir", "hub"])
@@ -274,11 +279,12 @@ def test_bytes_of_the_files(tmp_path: Path, prepare: Prepare) -> None:
         "citation",
         "origin",
         "text_mode",
-        "digest",
+        "collection_digest",
         "missing",
         "beir_hybrid",
         "split",
         "languages",
+        "query_prefix",
         "counts",
     ]
 
@@ -334,7 +340,7 @@ def test_ids_that_columns_cannot_hold(tmp_path: Path, prepare: Prepare, bad: str
     assert not list(tmp_path.iterdir())
     if bad:
         folder = prepare(with_ids(query=bad, passage=bad), "mono/en", tmp_path / "folder", layout="hub")
-        assert dict(read_hub_folder(folder, "odd", INFO).view("mono/en").qrels) == {bad: {bad: 1}}
+        assert dict(read_hub_folder(folder, "odd", INFO).view("mono/en").qrels) == {f"q:{bad}": {bad: 1}}
 
 
 @pytest.mark.parametrize("layout", ["beir", "hub"])
@@ -456,3 +462,50 @@ def test_the_same_data_have_the_same_digest_however_they_were_read(
     monkeypatch.setattr(beir_tables, "IN_MEMORY", 0)
     monkeypatch.setenv("BEIR_HYBRID_CACHE", str(tmp_path / "cache"))
     assert load_collection(folder).digest == digest
+
+
+def test_question_ids_that_are_passage_ids_by_chance_are_told_apart_for_beir(tmp_path: Path, prepare: Prepare) -> None:
+    collection = with_ids(query="d")  # its passage is called d as well
+    folder = prepare(collection, "mono/en", tmp_path / "x")
+    corpus, queries, qrels = GenericDataLoader(str(folder)).load("test")
+    assert (list(corpus), list(queries), qrels) == (["d"], ["q:d"], {"q:d": {"d": 1}})
+    assert json.loads((folder / "beir_hybrid.json").read_text())["query_prefix"] == "q:"
+    # where the two are one text, as in ArguAna, BEIR's dropping is meant
+    kept = prepare(replace(collection, same_ids=True), "mono/en", tmp_path / "y")
+    assert list(GenericDataLoader(str(kept)).load("test")[1]) == ["d"]
+
+
+@needs_miracl_mini
+def test_beir_finds_in_miracl_what_the_grid_finds(tmp_path: Path) -> None:
+    collection = load_collection(MIRACL_MINI, languages=["yo"])
+    corpus, queries, qrels = load_beir(MIRACL_MINI, setting="mono/yo")
+    shared = set(collection.view("mono/yo").queries) & set(corpus)
+    assert len(shared) == 4
+    assert not set(queries) & set(corpus)
+    perfect = {query: {one: float(grade) for one, grade in judged.items() if grade} for query, judged in qrels.items()}
+    ndcg, *_ = EvaluateRetrieval.evaluate(qrels, perfect, [10])
+    assert ndcg["NDCG@10"] == 1
+
+
+def test_a_setting_of_a_folder_is_prepared(tmp_path: Path) -> None:
+    pool = prepare_beir("sample-test@de+en/multi/en", tmp_path / "pool")
+    with pytest.raises(BeirHybridError, match=r"has 3 settings, such as mono/en, cross/en-de, multi/en: say which"):
+        prepare_beir(pool, tmp_path / "one")
+    one = prepare_beir(pool, tmp_path / "one", setting="cross/en-de")
+    assert load_beir(one) == load_beir("sample-test@de+en/cross/en-de")
+    assert load_beir(pool, setting="multi/en") == load_beir("sample-test@de+en", setting="multi/en")
+
+
+def test_a_target_that_appears_meanwhile_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "x"
+    write = beir_export._write_beir
+
+    def late(*arguments: Any) -> None:
+        write(*arguments)
+        target.mkdir()
+
+    monkeypatch.setattr(beir_export, "_write_beir", late)
+    with pytest.raises(BeirHybridError, match="made by another process meanwhile"):
+        prepare_beir("sample-test/mono/en", target)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert not list(target.iterdir())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from beir_hybrid.collections.formats.beir_export import prepare_beir
+from beir_hybrid.collections.formats.beir_export import load_beir, prepare_beir
 from beir_hybrid.collections.readers.local import describe
 from beir_hybrid.collections.registry import load_collection
 from beir_hybrid.errors import BeirHybridError
@@ -159,3 +159,15 @@ def test_no_layout(tmp_path: Path) -> None:
     (tmp_path / "-").mkdir()
     write(tmp_path / "-")
     assert describe(tmp_path / "-", None).name.startswith("folder-")
+
+
+def test_a_prepared_folder_that_was_changed_loses_its_name(tmp_path: Path) -> None:
+    folder = prepare_beir("sample-test/mono/en", tmp_path / "mine")
+    corpus = folder / "corpus.jsonl"
+    needed = {passage for judged in load_beir(folder)[2].values() for passage in judged}
+    kept = [line for line in corpus.read_text().splitlines(keepends=True) if json.loads(line)["_id"] in needed]
+    corpus.write_text("".join(kept))
+    with pytest.raises(BeirHybridError, match=r"passages where beir_hybrid\.json says 49"):
+        load_collection(folder)
+    (folder / "beir_hybrid.json").unlink()
+    assert load_collection(folder).name == "mine"
