@@ -154,7 +154,7 @@ def test_another_package_adds_its_collections(tmp_path: Path, monkeypatch: pytes
 
 def test_a_data_folder_that_is_none_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BEIR_HYBRID_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(BeirHybridError, match="BEIR_HYBRID_DATA is .*nowhere', which is no folder"):
+    with pytest.raises(BeirHybridError, match=r"BEIR_HYBRID_DATA is .*nowhere', which is no folder"):
         load("xquad-r")
 
 
