@@ -454,3 +454,24 @@ def test_a_broken_parquet_file_never_escapes(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"query-id": ["q1"], "score": [1]}), path)
     with pytest.raises(BeirHybridError, match=r"test-.*parquet, row 1: no id; expected 'corpus-id'"):
         read_hub(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "corpus/corpus-00000-of-00001.parquet", "qrels/test-00000-of-00001.parquet"]
+)
+def test_a_broken_hub_folder_never_escapes(tmp_path: Path, name: str) -> None:
+    folder = write_hub(tmp_path, CONFIGS.format("", "parquet"))
+    path = folder / name
+    original = path.read_bytes()
+
+    @settings(max_examples=700, deadline=None, database=None)
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        path.write_bytes(mutated(data.draw, original))
+        try:
+            collection = read_hub_folder(folder, "tiny", INFO, allow_missing=data.draw(st.booleans()))
+        except BeirHybridError:
+            return
+        assert all(len(collection.view(setting).queries) for setting in collection.settings)
+
+    check()
