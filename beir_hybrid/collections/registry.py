@@ -59,6 +59,7 @@ def load_collection(
     first: int | None = None,
     allow_missing: bool = False,
     split: str | None = None,
+    config: str | None = None,
 ) -> MultilingualCollection:
     """Load the collection called `name`, or the one that lies in a folder.
 
@@ -75,6 +76,7 @@ def load_collection(
         first: Only the first so many questions of each language, for a quick look; every passage stays.
         allow_missing: Leave out judgements of passages that the corpus lacks, rather than refuse.
         split: Of a folder that has several; by default `test`, else `dev`, else the only one.
+        config: Of a folder in the hub's layout that holds several collections: what stands before its configs' names.
 
     Raises:
         BeirHybridError: unknown names; files that are missing, damaged, or cannot be fetched; judged passages that are
@@ -85,7 +87,7 @@ def load_collection(
 
         if data_dir is not None:
             raise BeirHybridError(f"{str(name)!r} is a path already; leave out the data folder {str(data_dir)!r}.")
-        spec = local.describe(expanded(name), split)
+        spec = local.describe(expanded(name), split, config)
         part = Part(spec.name)
     else:
         part, setting = parse_name(str(name))
@@ -95,8 +97,10 @@ def load_collection(
                 f"{name!r} is a setting, not a collection: name {str(part)!r}, and the setting {setting!r} beside it "
                 "(--setting)."
             )
-        if split is not None:
-            raise BeirHybridError(f"{name!r} is no folder: its name says which split it is; leave out {split!r}.")
+        if split is not None or config is not None:
+            raise BeirHybridError(
+                f"{name!r} is no folder: its name says which split it is; leave out {split or config!r}."
+            )
     asked = {
         "languages": None if languages is None else tuple(languages),
         "text_mode": text_mode,

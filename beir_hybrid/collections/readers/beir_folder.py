@@ -201,7 +201,7 @@ def hub_qrels(folder: Path, configs: _Configs, config: str | None) -> dict[str, 
     prefixes = [name.removesuffix("-qrels") for name in configs if name.endswith("-qrels")]
     hint = f"There are: {', '.join(list(configs)[:20])}."
     if prefixes:
-        hint = f"It holds {', '.join(prefixes[:20])}: name one with read_hub_folder(..., config={prefixes[0]!r})."
+        hint = f"It holds {', '.join(prefixes[:20])}: name one, as in load({str(folder)!r}, config={prefixes[0]!r})."
     raise BeirHybridError(f"{folder}: no config {before}qrels or {before}default, which has the judgements. {hint}")
 
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ _LANGUAGE_FILE = re.compile(r"[a-z]{2,3}([-_][A-Za-z0-9]+)*\.json\Z")
 _NOT_SAID = "not stated"
 
 
-def describe(folder: Path, split: str | None) -> CollectionSpec:
+def describe(folder: Path, split: str | None, config: str | None = None) -> CollectionSpec:
     """The declaration of the collection in `folder`, under the folder's name and the split's if that is not `test`.
 
     A folder that `prepare_beir` wrote keeps the name that stands in its `beir_hybrid.json`.
 
     Args:
         split: Of a folder that has several; by default `test`, else `dev`, else the only one.
+        config: What stands before the configs' names in a hub dataset of several collections.
 
     Raises:
         BeirHybridError: the folder is in none of the layouts; there is no such split, or no telling which is meant.
@@ -45,10 +47,13 @@ def describe(folder: Path, split: str | None) -> CollectionSpec:
     if not folder.is_dir():
         raise BeirHybridError(f"{folder}: no such folder; a path names a folder with a collection.")
     beir = any((folder / name).is_file() for name in ("corpus.jsonl", "corpus.jsonl.gz"))
+    hub = "configs" in hub_header(folder) or any(folder.glob("corpus/*.parquet"))
+    if config is not None and (beir or not hub):
+        raise BeirHybridError(f"{folder}: not a hub dataset, so it has no configs; leave out {config!r}.")
     if beir and (folder / "qrels").is_dir():
         return _beir(folder, split)
-    if "configs" in hub_header(folder) or any(folder.glob("corpus/*.parquet")):
-        return _hub(folder, split)
+    if hub:
+        return _hub(folder, split, config)
     if any(folder.glob("miracl-v1.0-*/topics")):
         from beir_hybrid.collections.readers import miracl
 
@@ -57,7 +62,8 @@ def describe(folder: Path, split: str | None) -> CollectionSpec:
         return _lareqa(folder, split, tuple(languages))
     hint = "it has corpus.jsonl and no qrels/; " if beir else ""
     if settings := _manifest(folder).get("settings"):
-        hint = f"it holds {len(settings)} prepared settings in folders of their own; name one of these; "
+        example = str(settings[0]).partition("/")[2] if isinstance(settings, list) and settings else "mono/en"
+        hint = f"it holds prepared settings in folders of their own; name one of these, such as {folder}/{example}; "
     raise BeirHybridError(
         f"{folder}: no collection in it; {hint}expected corpus.jsonl, queries.jsonl and qrels/ (BEIR), README.md with "
         "configs in its header or corpus/*.parquet (hub), miracl-v1.0-{lang}/topics/ (MIRACL), or {lang}.json (LAReQA)."
@@ -70,12 +76,15 @@ def _beir(folder: Path, split: str | None) -> CollectionSpec:
     return _prepared(folder, chosen, "a folder in BEIR's layout", layout, _NOT_SAID, read_beir)
 
 
-def _hub(folder: Path, split: str | None) -> CollectionSpec:
-    chosen = _split(folder, split, hub_qrels(folder, hub_configs(folder), None))
+def _hub(folder: Path, split: str | None, config: str | None) -> CollectionSpec:
+    chosen = _split(folder, split, hub_qrels(folder, hub_configs(folder), config))
     licence = hub_header(folder).get("license")
     layout = "README.md with configs in its header"
     known = licence if isinstance(licence, str) and licence else _NOT_SAID
-    return _prepared(folder, chosen, "a folder in the hub's layout", layout, known, read_hub_folder)
+    spec = _prepared(
+        folder, chosen, "a folder in the hub's layout", layout, known, partial(read_hub_folder, config=config)
+    )
+    return spec if config is None else replace(spec, name=_sound(f"{spec.name}-{config}"))
 
 
 def _prepared(

@@ -428,7 +428,10 @@ def test_a_large_hub_corpus_is_kept_on_disk(tmp_path: Path, monkeypatch: pytest.
         (CONFIGS.format("", "parquet").replace("qrels/test-*", "qrels/**x"), "data_files has 'qrels/\\*\\*x'"),
         (CONFIGS.format("", "parquet").replace("split: test", "split: dev"), "unknown split .*'test'.* Known: dev"),
         (CONFIGS.format("", "parquet").replace("corpus\n", "passages\n"), "unknown config .*'corpus'"),
-        (CONFIGS.format("hi-", "parquet").replace("default", "qrels"), r"It holds hi: name one with .*config='hi'"),
+        (
+            CONFIGS.format("hi-", "parquet").replace("default", "qrels"),
+            r"It holds hi: name one, as in load.*config='hi'",
+        ),
         (CONFIGS.format("", "parquet").replace("default", "other"), "no config qrels or default"),
         (CONFIGS.format("", "parquet").replace("qrels/test-*", "README.md"), "neither JSON lines"),
     ],

@@ -151,7 +151,10 @@ def test_no_layout(tmp_path: Path) -> None:
     with pytest.raises(BeirHybridError, match=r"it has corpus\.jsonl and no qrels/"):
         describe(tmp_path, None)
     folder = prepare_beir("sample-test@de+en", tmp_path / "all", every=True)
-    with pytest.raises(BeirHybridError, match="it holds 6 prepared settings in folders of their own"):
+    with pytest.raises(
+        BeirHybridError,
+        match=r"it holds prepared settings in folders of their own; name one of these, such as .*mono/de",
+    ):
         describe(folder, None)
     folder = prepare_beir("sample-test@de+en", tmp_path / "hub", every=True, layout="hub")
     with pytest.raises(BeirHybridError, match="It holds mono-de, mono-en, cross-de-en"):
@@ -171,3 +174,15 @@ def test_a_prepared_folder_that_was_changed_loses_its_name(tmp_path: Path) -> No
         load_collection(folder)
     (folder / "beir_hybrid.json").unlink()
     assert load_collection(folder).name == "mine"
+
+
+def test_one_of_many_configs_is_read(tmp_path: Path) -> None:
+    folder = prepare_beir("sample-test@de+en", tmp_path / "hub", every=True, layout="hub")
+    with pytest.raises(BeirHybridError, match=r"name one, as in load\(.*config='mono-de'\)"):
+        load_collection(folder)
+    one = load_collection(folder, config="cross-en-de")
+    assert one.name == "sample-test-cross-en-de@de+en"
+    whole = load_collection("sample-test@de+en").view("cross/en-de")
+    assert dict(one.view("cross/en-de").qrels) == dict(whole.qrels)
+    with pytest.raises(BeirHybridError, match="not a hub dataset"):
+        load_collection(prepare_beir("sample-test/mono/en", tmp_path / "x"), config="mono-en")
