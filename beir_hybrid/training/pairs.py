@@ -137,6 +137,10 @@ class ParallelPairs:
         name = f"{int(mask.sum())} of {len(self)} items, seed {seed}"
         return self._take(~mask, f"{self.source} without held-out {name}"), self._take(mask, f"{self.source}, {name}")
 
+    def renumbered(self) -> ParallelPairs:
+        """The same with groups numbered from 0 without gaps."""
+        return replace(self, item_group=_from_zero(self.item_group))
+
     def _take(self, mask: npt.NDArray[np.bool_], source: str) -> ParallelPairs:
         return replace(
             self,
