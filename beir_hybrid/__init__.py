@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from beir_hybrid.collections.registry import available, load, load_collection, load_setting
     from beir_hybrid.collections.spec import CollectionSpec, Request
     from beir_hybrid.encoders.dense import DenseEncoder
+    from beir_hybrid.evaluation.during_training import GridEvaluator
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.measures import RankDistance
     from beir_hybrid.training.batching import HybridBatchSampler
     from beir_hybrid.training.pairs import ParallelPairs
+    from beir_hybrid.training.sources import read_pairs
     from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
 
 _HOMES = {
     "CollectionInfo": "collections.collection",
     "CollectionSpec": "collections.spec",
     "DenseEncoder": "encoders.dense",
+    "GridEvaluator": "evaluation.during_training",
     "HybridBatchSampler": "training.batching",
     "HybridTrainer": "training.trainer",
     "HybridTrainingArguments": "training.trainer",
@@ -46,6 +49,7 @@ _HOMES = {
     "load_collection": "collections.registry",
     "load_setting": "collections.registry",
     "prepare_beir": "collections.formats.beir_export",
+    "read_pairs": "training.sources",
     "register": "collections.formats.irds",
 }
 
@@ -54,6 +58,7 @@ __all__ = [
     "CollectionInfo",
     "CollectionSpec",
     "DenseEncoder",
+    "GridEvaluator",
     "HybridBatchSampler",
     "HybridTrainer",
     "HybridTrainingArguments",
@@ -72,6 +77,7 @@ __all__ = [
     "load_collection",
     "load_setting",
     "prepare_beir",
+    "read_pairs",
     "register",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -63,16 +64,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, toy_collection: Multili
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-    from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("tiny_model")
-    tokenizer = BertWordPieceTokenizer(lowercase=True)
+    # Every word and every character is a piece. No trainer: that numbers pieces differently each time.
     texts = [*toy_collection.queries.texts, *toy_collection.passages.texts, "query: passage:"]
-    tokenizer.train_from_iterator(texts, vocab_size=400, show_progress=False)
-    BertTokenizerFast(vocab=tokenizer.get_vocab()).save_pretrained(folder / "bert")
+    words = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]", text.lower())})
+    characters = sorted(set("".join(words)))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = dict.fromkeys([*special, *characters, *(f"##{one}" for one in characters), *words])
+    BertTokenizerFast(vocab={piece: number for number, piece in enumerate(pieces)}).save_pretrained(folder / "bert")
     config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
+        vocab_size=len(pieces),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,

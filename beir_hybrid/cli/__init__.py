@@ -74,10 +74,11 @@ def main() -> None:
     app()
 
 
-from beir_hybrid.cli import datasets, demo, evaluate, export, train  # noqa: E402  (they add their commands to `app`)
+from beir_hybrid.cli import datasets, demo, evaluate, export, sweep, train  # noqa: E402  (they add their commands to `app`)
 
 app.add_typer(datasets.app, name="datasets")
 app.command("train")(train.train)
+app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("demo")(demo.demo)

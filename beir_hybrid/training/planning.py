@@ -33,14 +33,18 @@ class EpochPlan:
     redrawn: npt.NDArray[np.bool_]
 
 
+FIXED = -1
+
+
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Steps that draw on the same items: `eligible` has shape (items,), `steps` names them, and where `movable` is true
-    they may be given to another movable stream."""
+    """Steps that draw on the same items: `eligible` has shape (items,), `steps` names them. They may be given to
+    another stream of the same `family`, drawn by `weight`; those of family `FIXED` are not."""
 
     eligible: npt.NDArray[np.bool_]
     steps: IntArray
-    movable: bool
+    family: int
+    weight: float = 1.0
 
 
 def hand_out(
@@ -49,7 +53,7 @@ def hand_out(
     """Items for every step, each used once if that can be.
 
     Args:
-        streams: Every step is in exactly one; each has at least `rows` groups, or no steps and is not movable.
+        streams: Every step is in exactly one; each has at least `rows` groups, or no steps and is `FIXED`.
         group: Shape (items,), from 0 without gaps.
         rows: Items of one step.
         random: Draws the items.
@@ -67,15 +71,19 @@ def hand_out(
     full: set[int] = set()
     while True:
         chosen, short = _attempt(streams, steps, sequence, order, group, rows)
-        # A step that finds too few unused items moves to a language that still had enough. Those that did not are
-        # never moved to, so this ends; when no language is left, items are used again.
+        # A step that finds too few unused items moves to a stream of its family that still had enough. Those that did
+        # not are never moved to, so this ends; when no stream is left, items are used again.
         full |= {number for number, missing in short.items() if missing}
-        open_to = [n for n, stream in enumerate(streams) if stream.movable and n not in full]
-        moving = {number: missing for number, missing in short.items() if missing and streams[number].movable}
-        if not moving or not open_to:
+        moving: dict[int, tuple[int, list[int]]] = {}
+        for number, missing in short.items():
+            family = streams[number].family
+            open_to = [n for n, stream in enumerate(streams) if stream.family == family and n not in full]
+            if missing and family != FIXED and open_to:
+                moving[number] = missing, open_to
+        if not moving:
             break
-        for number, missing in moving.items():
-            targets = redraw.integers(len(open_to), size=missing)
+        for number, (missing, open_to) in moving.items():
+            targets = draw_weighted(np.array([streams[n].weight for n in open_to]), missing, redraw)
             moved = redraw.permutation(len(steps[number]))
             gone = np.sort(steps[number][moved[:missing]])
             steps[number] = np.sort(steps[number][moved[missing:]])
@@ -111,10 +119,12 @@ def _attempt(
     short: dict[int, int] = {}
     for number in sequence:
         count = len(steps[number])
+        short[number] = 0
+        if not count:
+            continue
         eligible = order[streams[number].eligible[order]]
         fresh = eligible[unused[eligible]]
         taken = _capped(fresh, group, count)[: count * rows]
-        short[number] = 0
         if len(taken) < count * rows:
             short[number] = count - _fillable(fresh, group, count, rows)
             # Items used elsewhere first, then round after round also those of this stream, in other steps. It ends:
@@ -147,3 +157,54 @@ def _capped(items: IntArray, group: IntArray, most: int) -> IntArray:
     nth = np.empty(len(items), dtype=np.int64)
     nth[by_group] = np.arange(len(items)) - np.repeat(starts, np.diff(np.append(starts, len(items))))
     return items[nth < most]
+
+
+def draw_weighted(weights: npt.NDArray[np.float64], size: int, random: np.random.Generator) -> IntArray:
+    """Numbers of `weights`, each drawn in proportion to its weight, shape (size,)."""
+    if (weights == weights[0]).all():
+        return random.integers(len(weights), size=size)
+    return random.choice(len(weights), size, p=weights / weights.sum())
+
+
+def draw_true(mask: npt.NDArray[np.bool_], random: np.random.Generator) -> IntArray:
+    """For each row of `mask`, shape (rows, n), the index of one true entry, uniformly."""
+    ends = np.cumsum(mask, axis=1)
+    drawn: IntArray = (ends <= random.integers(ends[:, -1])[:, None]).sum(axis=1)
+    return drawn
+
+
+def draw_pairs(
+    asks: npt.NDArray[np.bool_], answers: npt.NDArray[np.bool_], random: np.random.Generator
+) -> tuple[IntArray, IntArray]:
+    """For each row, one of its ordered pairs of different languages, uniformly.
+
+    Both masks have shape (rows, languages). A question language counts as often as it has passages in other languages.
+    """
+    partners = asks * (answers.sum(axis=1, keepdims=True) - answers)
+    ends = np.cumsum(partners, axis=1)
+    query: IntArray = (ends <= random.integers(ends[:, -1])[:, None]).sum(axis=1)
+    others = answers.copy()
+    others[np.arange(len(asks)), query] = False
+    return query, draw_true(others, random)
+
+
+def draw_weighted_pairs(
+    asks: npt.NDArray[np.bool_],
+    answers: npt.NDArray[np.bool_],
+    weight: npt.NDArray[np.float64],
+    random: np.random.Generator,
+) -> tuple[IntArray, IntArray]:
+    """As `draw_pairs`, each pair in proportion to its `weight`, shape (languages, languages), and 0 for those unwanted.
+
+    Every row has a pair whose weight is not 0.
+    """
+    first, second = np.nonzero(weight)
+    drawn = np.empty(len(asks), dtype=np.int64)
+    shares = random.random(len(asks))
+    for start in range(0, len(asks), 1 << 16):  # rows x pairs numbers at a time
+        part = slice(start, start + (1 << 16))
+        ends = np.cumsum(asks[part][:, first] * answers[part][:, second] * weight[first, second], axis=1)
+        # Below the last end even where the product is rounded up, or no pair would be left to draw.
+        point = np.minimum(shares[part] * ends[:, -1], np.nextafter(ends[:, -1], 0))
+        drawn[part] = (ends <= point[:, None]).sum(axis=1)
+    return first[drawn], second[drawn]

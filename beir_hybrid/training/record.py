@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sentence_transformers.base.model_card import get_losses
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
 
-from beir_hybrid.training.batching import HYBRID
+from beir_hybrid.training.mixing import HYBRID, batching_name
 from beir_hybrid.training.rows import as_dataset
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def training_record(trainer: HybridTrainer) -> dict[str, Any]:
     """What `hybrid_training.json` holds, as of the trainer's current step.
 
     `composition` counts the global steps so far, epoch after epoch: with gradient accumulation there are several of
-    them to an optimiser step.
+    them to an optimiser step. Its `settings` are the settings of the batches as probabilities.
     """
     args, state, sampler = trainer.args, trainer.state, trainer.train_sampler
     sources = []
@@ -33,11 +33,18 @@ def training_record(trainer: HybridTrainer) -> dict[str, Any]:
             sources[-1]["languages"] = list(pairs.languages)
     return {
         "sources": sources,
-        "batching": args.batching,
+        "batching": batching_name(args.batching),
         "alpha": args.alpha,
+        "alpha_schedule": args.alpha_schedule,
+        "language_weights": args.language_weights,
+        "pairs": args.pairs,
+        "pair_per": args.pair_per,
         "loss": type(trainer.loss).__name__,
         "temperature": getattr(trainer.loss, "temperature", None),
         "symmetric": getattr(trainer.loss, "symmetric", None),
+        "negatives": getattr(trainer.loss, "negatives", None),
+        "mini_batch_size": getattr(trainer.loss, "mini_batch_size", None),
+        "gather_across_devices": getattr(trainer.loss, "gather_across_devices", None),
         "freeze_embeddings": args.freeze_embeddings,
         "dropout": args.dropout,
         "prompts": getattr(trainer.data_collator, "prompts", None),
@@ -86,7 +93,10 @@ class HybridModelCardCallback(SentenceTransformerModelCardCallback):
         card.local_files_only = True
         card.add_tags("generated_from_trainer")
         card.set_losses(get_losses(trainer.loss))
-        batches = args.batching + (f" with alpha {args.alpha}" if args.batching == HYBRID else "")
+        batches = batching_name(args.batching)
+        if args.batching == HYBRID:
+            to = f" to {args.alpha_schedule['end']}" if args.alpha_schedule else ""
+            batches += f" with alpha {args.alpha}{to}"
         for part in ("train", "eval"):
             dataset = as_dataset(getattr(trainer, f"{part}_dataset"), part)
             if dataset is None:

@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.errors import BeirHybridError, unknown
-from beir_hybrid.training.batching import HYBRID, BatchKind, decode
+from beir_hybrid.training.batching import decode, untag
+from beir_hybrid.training.mixing import BatchKind
 from beir_hybrid.training.pairs import ParallelPairs
 
 _SIDES = {"query": ("query", "anchor", "question"), "passage": ("document", "passage", "corpus", "positive")}
@@ -20,8 +21,9 @@ _SIDES = {"query": ("query", "anchor", "question"), "passage": ("document", "pas
 class PairDataset(Dataset[dict[str, Any]]):
     """Rows of text by flat index (item, query language, passage language); its length counts items.
 
-    A row has `query`, `passage`, `label` (the item's group) and `cross` (whether its languages differ). Nothing is held
-    but the pairs: there are items x languages x languages rows.
+    A row has `query`, `passage`, `label` (the item's group) and `kind` (of the batch that it was drawn for: what the
+    sampler says with the index, else X-Y where its languages differ and X-X-mono where not). Nothing is held but the
+    pairs: there are items x languages x languages rows.
     """
 
     column_names = ("query", "passage")  # for the model card
@@ -38,10 +40,14 @@ class PairDataset(Dataset[dict[str, Any]]):
     def __getitems__(self, flats: Sequence[int]) -> list[dict[str, Any]]:
         """The rows of a batch; torch's data loader asks for a batch at once where it can."""
         rows = []
-        for item, query, passage in zip(*(a.tolist() for a in decode(flats, len(self.pairs.languages))), strict=True):
+        width = len(self.pairs.languages)
+        tags, plain = untag(flats, len(self.pairs) * width * width)
+        decoded = (array.tolist() for array in decode(plain, width))
+        for tag, item, query, passage in zip(tags, *decoded, strict=True):
             question, answer = self.pairs.pair(item, query, passage)
             group = int(self.pairs.item_group[item])
-            rows.append({"query": question, "passage": answer, "label": group, "cross": query != passage})
+            kind = tag or (BatchKind.X_X_MONO if query == passage else BatchKind.X_Y)
+            rows.append({"query": question, "passage": answer, "label": group, "kind": kind.value})
         return rows
 
 
@@ -49,14 +55,10 @@ class PairDataset(Dataset[dict[str, Any]]):
 class HybridDataCollator(SentenceTransformerDataCollator):
     """Tokenises rows of a PairDataset, padded to the longest of the batch, and says what kind of batch it is."""
 
-    batching: str = HYBRID
-
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         """The batch: `query_*`, `passage_*` (tokens), `label` (groups) and `batch_kind`."""
         batch = super().__call__([{name: row[name] for name in ("query", "passage", "label")} for row in features])
-        # In hybrid batches the rows tell: every row of X-Y crosses languages, none of X-X-mono does.
-        mixed = BatchKind.X_Y if features[0]["cross"] else BatchKind.X_X_MONO
-        batch["batch_kind"] = mixed.value if self.batching == HYBRID else self.batching
+        batch["batch_kind"] = features[0]["kind"]  # every row's is the same
         return batch
 
 

@@ -16,8 +16,9 @@ from transformers import TrainerCallback
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import write_json
-from beir_hybrid.training.batching import HYBRID, HybridBatchSampler, mixture
-from beir_hybrid.training.loss import HybridInfoNCELoss
+from beir_hybrid.training.batching import HybridBatchSampler
+from beir_hybrid.training.loss import IN_BATCH, HybridInfoNCELoss, check_settings
+from beir_hybrid.training.mixing import HYBRID, check_language_weights, check_pairs, mixture, schedule_end
 from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.record import RECORD, HybridModelCardCallback, training_record
 from beir_hybrid.training.rows import HybridDataCollator, PairDataset, as_dataset, training_prompts
@@ -28,9 +29,18 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
     """sentence-transformers' training arguments, with the batching; all others keep their meaning.
 
     Args:
-        batching: `hybrid`, `x-x-mono`, `x-y`, `x-x` or `en-en`.
+        batching: `hybrid`, `x-x-mono`, `x-y`, `x-x` or `en-en`; or the weight of each kind of batch, such as
+            {"x-x-mono": 0.4, "x-y": 0.4, "en-en": 0.2}.
         alpha: Share of X-X-mono batches in `hybrid`, 0 to 1.
-        temperature, symmetric: Of the default loss, HybridInfoNCELoss.
+        alpha_schedule: None, or {"end": x}: alpha goes in a line to x over the steps of the run. Held-out batches stay
+            at `alpha`.
+        language_weights: How X-X-mono draws its language: `uniform`, `proportional` (to the items of the language), a
+            temperature T above 0 (proportional to N^(1/T)), or the weight of every language, 0 to leave it out.
+        pairs: The ordered (question, passage) languages of X-Y rows: `all`, `pivot:en` (English on one side), or the
+            weight of each pair, such as {"en-de": 2.0, "de-en": 1.0}.
+        pair_per: `row`, or `batch` for X-Y batches of one pair each; see HybridBatchSampler.
+        temperature, symmetric, negatives, mini_batch_size, gather_across_devices: Of the default loss,
+            HybridInfoNCELoss.
         freeze_embeddings: Leave the word embeddings as they are: most of a multilingual model's parameters, which then
             need no gradient and no optimiser state. The model given to the trainer is changed so, and stays so.
         dropout: Set every dropout of the model to this while training; None leaves the model's own.
@@ -43,10 +53,17 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
         BeirHybridError: a value out of its range.
     """
 
-    batching: str = HYBRID
+    batching: str | dict[str, float] = HYBRID
     alpha: float = 0.5
+    alpha_schedule: dict[str, float] | None = None
+    language_weights: str | float | dict[str, float] = "uniform"
+    pairs: str | dict[str, float] = "all"
+    pair_per: str = "row"
     temperature: float = 0.02
     symmetric: bool = False
+    negatives: str = IN_BATCH
+    mini_batch_size: int | None = None
+    gather_across_devices: bool = False
     freeze_embeddings: bool = False
     dropout: float | None = None
     learning_rate: float = 3e-5
@@ -58,8 +75,12 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
 
     def __post_init__(self) -> None:
         mixture(self.batching, self.alpha)
-        if not self.temperature > 0:
-            raise BeirHybridError(f"temperature is {self.temperature}; it must be above 0.")
+        schedule_end(self.alpha_schedule, self.batching)
+        check_language_weights(self.language_weights)
+        check_pairs(self.pairs, self.pair_per)
+        if self.language_weights == math.inf:  # which is no JSON
+            self.language_weights = "uniform"
+        check_settings(**self.loss_settings)
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise BeirHybridError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
         for name in ("seed", "data_seed"):
@@ -67,6 +88,12 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
             if value is not None and value < 0:
                 raise BeirHybridError(f"{name} is {value}; seeds start at 0.")
         super().__post_init__()  # type: ignore[no-untyped-call]
+
+    @property
+    def loss_settings(self) -> dict[str, Any]:
+        """The settings of the default loss, by the names of its parameters."""
+        names = ("temperature", "symmetric", "negatives", "mini_batch_size", "gather_across_devices")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def batch_seed(self) -> int:
@@ -124,13 +151,13 @@ class HybridTrainer(SentenceTransformerTrainer):
         # Now rather than in the first step: what is wrong with the data or the settings is said before anything starts.
         for dataset, size in ((training, args.train_batch_size), (held_out, args.eval_batch_size)):
             if dataset:
-                self._sampler(dataset, size)
+                self._sampler(dataset, size, training=dataset is training)
         self.add_callback(_HybridCallback(self))
 
     # What sentence-transformers asks its subclasses to say.
 
     def get_default_loss(self, model: Any) -> nn.Module:
-        return HybridInfoNCELoss(model, self.args.temperature, self.args.symmetric)
+        return HybridInfoNCELoss(model, **self.args.loss_settings)
 
     def call_model_init(self, trial: Any = None) -> Any:
         model = cast(SentenceTransformer, super().call_model_init(trial))
@@ -140,7 +167,6 @@ class HybridTrainer(SentenceTransformerTrainer):
     def get_data_collator(self, model: Any, args: Any, processing_class: Any = None) -> HybridDataCollator:
         collator = cast(HybridDataCollator, super().get_data_collator(model, args, processing_class))
         collator.prompts = training_prompts(args.prompts, model.prompts)
-        collator.batching = args.batching
         return collator
 
     def preprocess_dataset(self, dataset: Any = None, dataset_name: str | None = None) -> Any:
@@ -157,17 +183,34 @@ class HybridTrainer(SentenceTransformerTrainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         dataset = as_dataset(self.eval_dataset if eval_dataset is None else eval_dataset, "eval_dataset")
         if dataset is None:  # an evaluator alone
-            return super().get_eval_dataloader(None)
-        return self._loader(dataset, _FixedSampler.like(self._sampler(dataset, self.args.eval_batch_size)))
+            # Not the parent's: it would draw from the random numbers of the training.
+            empty: DataLoader[Any] = DataLoader(cast(Any, []), generator=torch.Generator())
+            return cast("DataLoader[Any]", self.accelerator.prepare(empty))
+        return self._loader(dataset, self._sampler(dataset, self.args.eval_batch_size, training=False))
 
-    def _sampler(self, dataset: PairDataset, batch_size: int) -> HybridBatchSampler:
+    def _sampler(self, dataset: PairDataset, batch_size: int, training: bool = True) -> HybridBatchSampler:
         args = self.args
         if self.accelerator.split_batches:
             raise BeirHybridError(
                 "accelerator_config asks for split_batches; batches are drawn a process: leave it off."
             )
         processes = self.accelerator.num_processes
-        return HybridBatchSampler(dataset.pairs, batch_size, args.batching, args.alpha, args.batch_seed, processes)
+        settings: dict[str, Any] = {
+            "batching": args.batching,
+            "alpha": args.alpha,
+            "seed": args.batch_seed,
+            "world_size": processes,
+            "language_weights": args.language_weights,
+            "language_pairs": args.pairs,
+            "pair_per": args.pair_per,
+        }
+        if not training:
+            return _FixedSampler(dataset.pairs, batch_size, **settings)
+        sampler = HybridBatchSampler(dataset.pairs, batch_size, **settings)
+        if args.alpha_schedule is None:
+            return sampler
+        settings["total_steps"] = _global_steps(args, sampler.steps)
+        return HybridBatchSampler(dataset.pairs, batch_size, alpha_schedule=args.alpha_schedule, **settings)
 
     def _loader(self, dataset: PairDataset, sampler: HybridBatchSampler) -> DataLoader[Any]:
         args = self.args
@@ -238,6 +281,15 @@ def freeze_embeddings(model: SentenceTransformer) -> None:
     encoder.get_input_embeddings().requires_grad_(False)
 
 
+def _global_steps(args: HybridTrainingArguments, epoch: int) -> int:
+    """The batches a process sees in the whole run, `epoch` of them in an epoch, as the parent counts its steps."""
+    accumulate = args.gradient_accumulation_steps
+    updates = max(math.ceil(epoch / accumulate), 1)  # the last of an epoch may have fewer batches
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * updates)
+    whole, rest = divmod(steps, updates)
+    return max(whole * epoch + min(rest * accumulate, epoch), 1)
+
+
 class _HybridCallback(TrainerCallback):
     """Keeps the sampler on the trainer's epoch, and the record beside what was saved."""
 
@@ -259,10 +311,6 @@ class _HybridCallback(TrainerCallback):
 
 class _FixedSampler(HybridBatchSampler):
     """The batches of the first epoch, whatever epoch a data loader asks for: held-out losses can be compared."""
-
-    @classmethod
-    def like(cls, other: HybridBatchSampler) -> _FixedSampler:
-        return cls(other.pairs, other.batch_size, other.batching, other.alpha, other.seed, other.world_size)
 
     def set_epoch(self, epoch: int) -> None:
         pass

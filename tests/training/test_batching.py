@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.collections.readers.lareqa import read_lareqa
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.training.batching import BATCHINGS, BatchKind, HybridBatchSampler, mixture
+from beir_hybrid.training.batching import HybridBatchSampler
+from beir_hybrid.training.mixing import BATCHINGS, BatchKind, mixture
 from beir_hybrid.training.pairs import ParallelPairs
 
 MLQA_R = Path(__file__).parents[3] / "shared" / "data" / "lareqa" / "mlqa-r"

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from beir_hybrid.cli import app
+from beir_hybrid.cli.run import MARKER, whole_checkpoints, work_folder
+from beir_hybrid.files import read_json
+from beir_hybrid.training import run as training_run
+from beir_hybrid.training.trainer import HybridTrainer
+
+COMMON = ("--languages", "en,de,zh", "--batch-size", "8", "--max-tokens", "16")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(result: Result) -> str:
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
+def train(model: Path, output: Path, *arguments: str | Path, steps: int = 6, save_steps: int = 2) -> Result:
+    numbers = ("--steps", str(steps), "--save-steps", str(save_steps))
+    return run("train", model, "--output", output, *COMMON, *numbers, *arguments)
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_while_saving(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Stop as a kill would, with the checkpoint of `step` half written."""
+
+    def stopped(self: HybridTrainer, folder: str) -> None:
+        if folder.endswith(f"checkpoint-{step}"):
+            raise Stopped
+        save(self, folder)
+
+    save = HybridTrainer._save_optimizer_and_scheduler
+    monkeypatch.setattr(HybridTrainer, "_save_optimizer_and_scheduler", stopped)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("unbroken") / "model"
+    result = train(tiny_model, output)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in output.parent.iterdir()] == ["model"]
+    return output
+
+
+def test_it_goes_on_from_the_last_whole_checkpoint(
+    tiny_model: Path, tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "model"
+    with monkeypatch.context() as patched:
+        stop_while_saving(patched, 4)
+        assert isinstance(train(tiny_model, output).exception, Stopped)
+    work = work_folder(output)
+    assert {path.name for path in work.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
+    assert [path.name for path in whole_checkpoints(work)] == ["checkpoint-2"]
+    (tmp_path / ".model.abcd_123.part").mkdir()
+    (tmp_path / ".model.other.abcd_123.part").mkdir()  # of another output
+
+    result = train(tiny_model, output)
+    assert result.exit_code == 0, result.output
+    assert "going on after step 2" in result.output
+    assert weights(output) == weights(unbroken) != weights(tiny_model)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", ".model.other.abcd_123.part"}
+    record, expected = (read_json(one / "hybrid_training.json", "a record") for one in (output, unbroken))
+    assert record == expected
+
+
+def test_other_settings_are_refused_with_what_differs(
+    tiny_model: Path, tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "model"
+    with monkeypatch.context() as patched:
+        stop_while_saving(patched, 4)
+        train(tiny_model, output, "--alpha", "1")
+    said = refused(train(tiny_model, output, steps=8))
+    assert "alpha was 1.0 and is 0.5" in said
+    assert "steps was 6 and is 8" in said
+    assert "--restart" in said
+    for arguments, name in (
+        (("--languages", "en,de"), "data_digest"),
+        (("--query-prompt", "ask: "), "query_prompt"),
+        (("--set", "weight_decay=0.5"), "weight_decay"),
+    ):
+        assert f"{name} was" in refused(train(tiny_model, output, "--alpha", "1", *arguments))
+    other = tmp_path / "other"
+    shutil.copytree(unbroken, other)
+    assert "model was" in refused(train(other, output, "--alpha", "1"))
+    (work_folder(output) / "settings.json").write_text("[")
+    assert "settings cannot be read" in refused(train(tiny_model, output))
+
+    result = train(tiny_model, output, "--restart")
+    assert result.exit_code == 0, result.output
+    assert "going on" not in result.output
+    assert weights(output) == weights(unbroken)
+
+
+def test_a_checkpoint_with_a_file_cut_short_is_not_whole(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-5"
+    checkpoint.mkdir()
+    (checkpoint / "optimizer.pt").write_bytes(b"12345")
+    assert not whole_checkpoints(tmp_path)
+    (checkpoint / MARKER).write_text(json.dumps({"optimizer.pt": 5}))
+    assert whole_checkpoints(tmp_path) == [checkpoint]
+    (checkpoint / "optimizer.pt").write_bytes(b"123")
+    assert not whole_checkpoints(tmp_path)
+
+
+def test_two_at_a_time_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    with training_run._folder(tmp_path / "model", 1):
+        assert "another process is training" in refused(train(tiny_model, tmp_path / "model"))
+
+
+def test_several_processes_are_refused(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "in one process" in refused(train(tiny_model, tmp_path / "model"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_says_what_it_will_do(tiny_model: Path, tmp_path: Path) -> None:
+    result = train(tiny_model, tmp_path / "model", steps=1, save_steps=0)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    for words in (str(tiny_model), "sample-train@de+en+zh", "3 languages (de, en, zh)", "SHA-256", "hybrid (alpha 0.5)",
+                  "8 pairs", "epochs", "checkpoints: none", f"output: {tmp_path / 'model'}"):  # fmt: skip
+        assert words in said
+    assert said.index("epochs") < said.index("train_runtime")
+
+
+def test_killed_at_random_it_ends_with_the_same_weights(tiny_model: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    arguments = ["train", str(tiny_model), *COMMON, "--steps", "150", "--save-steps", "5"]
+    command = [sys.executable, "-m", "beir_hybrid.cli", *arguments, "--output"]
+    subprocess.run([*command, str(tmp_path / "whole")], env=environment, check=True, capture_output=True)
+    random_, output, resumed = random.Random(0), tmp_path / "killed", 0
+    for _ in range(3):
+        with subprocess.Popen([*command, str(output)], env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                resumed += "going on after step" in line
+                if line.startswith("output:"):
+                    break
+            time.sleep(random_.uniform(0.2, 1.5))
+            process.kill()
+    subprocess.run([*command, str(output), "--overwrite"], env=environment, check=True, capture_output=True)
+    assert weights(output) == weights(tmp_path / "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"killed", "whole"}
+
+
+CONFIG = """\
+model: {model}
+languages: [en, de]
+batch-size: 8
+batching: x-y
+steps: 2
+learning_rate: 1e-4
+max-tokens: 16
+arguments:
+  weight_decay: 0.25
+"""
+
+
+def test_options_stand_in_a_file(tiny_model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "train.yaml"
+    config.write_text(CONFIG.format(model=tiny_model))
+    result = run("train", "--config", config, "--output", tmp_path / "one", "--steps", "1", "--set", "adam_beta1=0.8")
+    assert result.exit_code == 0, result.output
+    record = read_json(tmp_path / "one" / "hybrid_training.json", "a record")
+    assert (record["batching"], record["steps"], record["learning_rate"]) == ("x-y", 1, 1e-4)
+    assert (record["batch_size"], record["weight_decay"]) == (8, 0.25)
+    assert record["sources"][0]["languages"] == ["de", "en"]
+    arguments = ("--output", tmp_path / "two", "--set", "weight_decay=1e-1")
+    result = run("train", "--config", config, *arguments)
+    assert result.exit_code == 0, result.output
+    record = read_json(tmp_path / "two" / "hybrid_training.json", "a record")
+    assert (record["steps"], record["weight_decay"]) == (2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("batch-sise: 8", "unknown setting 'batch_sise'. Did you mean 'batch_size'?"),
+        ("batch-size: 8\nbatch_size: 9", "line 2: batch_size is there twice"),
+        ("batch-size: 8.5", "batch_size is 8.5; expected int"),
+        ("batch-size: true", "batch_size is True; expected int"),
+        ("alpha: much", "alpha is 'much'; expected float"),
+        ("symmetric: 3", "symmetric is 3; expected bool"),
+        ("languages: [en, no]", "languages is ['en', False]; expected str; write text in quotes"),
+        ("steps: 5\nalpha: [1", "train.yaml, line 2: not valid YAML"),
+        ("steps: 5\n\talpha: 1", "train.yaml, line 2: not valid YAML"),
+        ("just words", "expected lines of `name: value`"),
+        ("", "expected lines of `name: value`"),
+        ("!!python/object:os.system {}", "line 1: not valid YAML"),
+        ("arguments: 5", "arguments is 5"),
+        ("arguments:\n  weight_decai: 5", "unknown training argument 'weight_decai'. Did you mean 'weight_decay'?"),
+        ("arguments:\n  max_steps: 5", "max_steps: has an option of its own, --steps"),
+        ("arguments:\n  seed: 5", "seed: has an option of its own, --seed"),
+        ("arguments:\n  weight_decay: five", "weight_decay is 'five'; expected float"),
+    ],
+)
+def test_a_wrong_file_is_one_error(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "train.yaml").write_text(text)
+    result = run("train", "nowhere", "--config", tmp_path / "train.yaml", "--output", tmp_path / "model")
+    assert said in refused(result)
+
+
+def test_other_wrong_settings_are_one_error(tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    assert "gone.yaml: cannot be read" in refused(run("train", "--config", tmp_path / "gone.yaml", "--output", output))
+    assert "expected NAME=VALUE" in refused(train(tiny_model, output, "--set", "weight_decay"))
+    assert "not valid YAML" in refused(train(tiny_model, output, "--set", "weight_decay=[1"))
+    assert "a setting of the training is wrong" in refused(train(tiny_model, output, "--scheduler", "linearr"))
+    assert not list(tmp_path.iterdir())
