@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from beir_hybrid.cli import app
+from beir_hybrid.cli import run as training_run
 from beir_hybrid.cli.run import MARKER, whole_checkpoints, work_folder
 from beir_hybrid.files import read_json
-from beir_hybrid.training import run as training_run
 from beir_hybrid.training.trainer import HybridTrainer
 
 COMMON = ("--languages", "en,de,zh", "--batch-size", "8", "--max-tokens", "16")
