@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.collections.storage.jsonl import id_field, read_jsonl, text_field
+from beir_hybrid.collections.storage.parquet import read_parquet
 from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.files import cache_root
@@ -96,7 +97,11 @@ def read_pairs(
 
 def _records(files: Sequence[Path]) -> Iterator[_Pair]:
     for path in files:
-        for where, record in _parquet(path) if path.suffix == ".parquet" else _json_lines(path):
+        parquet = path.suffix == ".parquet"
+        rows = read_parquet(path, _WHAT, (*_KEYS, "negatives")) if parquet else read_jsonl(path, _WHAT)
+        place = f"{path}, {'row' if parquet else 'line'} "
+        for number, record in rows:
+            where = f"{place}{number}"
             if record.get("negatives"):
                 raise BeirHybridError(f"{where}: explicit negatives are not supported in files of pairs; drop them.")
             item = id_field(record, ("item",), where)
@@ -105,29 +110,6 @@ def _records(files: Sequence[Path]) -> Iterator[_Pair]:
                 if not text.strip():
                     raise BeirHybridError(f"{where}: {key!r} is empty; expected {_WHAT}.")
             yield _Pair(item, *texts)
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    place = f"{path}, line "
-    for number, record in read_jsonl(path, _WHAT):
-        yield f"{place}{number}", record
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    number = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            known = [column for column in file.schema_arrow.names if column in (*_KEYS, "negatives")]
-            for batch in file.iter_batches(batch_size=_BATCH, columns=known):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", record
-    except (pa.ArrowException, OSError, ValueError) as error:
-        fault = " ".join(str(error).split())
-        raise BeirHybridError(f"{path}: cannot be read after row {number} ({fault}); expected {_WHAT}.") from None
 
 
 def _store(files: Sequence[Path]) -> Path:

@@ -148,6 +148,7 @@ def test_it_says_what_it_will_do(tiny_model: Path, tmp_path: Path) -> None:
     assert said.index("epochs") < said.index("train_runtime")
 
 
+@pytest.mark.slow
 def test_killed_at_random_it_ends_with_the_same_weights(tiny_model: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     arguments = ["train", str(tiny_model), *COMMON, "--steps", "150", "--save-steps", "5"]

@@ -18,6 +18,7 @@ import numpy as np
 from beir_hybrid.collections.builder import Judgement, judged_collection
 from beir_hybrid.collections.collection import KINDS, CollectionInfo, Kind, MultilingualCollection
 from beir_hybrid.collections.storage.jsonl import id_field, read_jsonl, text_field
+from beir_hybrid.collections.storage.parquet import read_parquet
 from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import cache_root
@@ -103,28 +104,13 @@ def _records(files: Sequence[Path], what: str) -> _Records:
             for number, record in read_jsonl(file, what):
                 yield f"{where}{number}", record
         elif file.suffix == ".parquet":
-            yield from _parquet(file, what)
+            where = f"{file}, row "
+            for number, record in read_parquet(file, what, _COLUMNS):
+                yield f"{where}{number}", record
         elif file.suffix == ".tsv" and what == _QRELS:
             yield from _tsv(file)
         else:
             raise BeirHybridError(f"{file}: neither JSON lines (.jsonl, .jsonl.gz) nor Parquet; expected {what}.")
-
-
-def _parquet(path: Path, what: str) -> _Records:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    number = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            names = [name for name in file.schema_arrow.names if name in _COLUMNS]
-            for batch in file.iter_batches(batch_size=4096, columns=names):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", record
-    except (pa.ArrowException, OSError, ValueError) as error:
-        fault = " ".join(str(error).split())
-        raise BeirHybridError(f"{path}: cannot be read after row {number} ({fault}); expected {what}.") from None
 
 
 def _tsv(path: Path) -> _Records:
