@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.encoders.bundled import bundled_encoder
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +95,23 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, toy_collection: Multili
     model.prompts = {"query": "query: ", "document": "", "passage": "passage: "}
     model.save_pretrained(str(folder / "model"))
     return folder / "model"
+
+
+@pytest.fixture
+def model(tiny_model: Path) -> SentenceTransformer:
+    """The tiny model, loaded anew."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(tiny_model), device="cpu")
+
+
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small models train fastest, and always alike, on one thread; nothing is asked of the hub."""
+    import torch
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -21,7 +21,7 @@ from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.encoders.dense import weights_digest
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import as_one_error, atomic_folder, check_writable, read_json, write_json
-from beir_hybrid.training.mixing import HYBRID
+from beir_hybrid.training.mixing import HYBRID, batching_name
 from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
 
 if TYPE_CHECKING:
@@ -258,7 +258,8 @@ def _plan(
             f"model:       {encoder.name}, {encoder.precision} on {encoder.model.device.type}",
             f"data:        {collection.name}: {len(collection.items):,} parallel questions in {len(languages)} "
             f"languages ({', '.join(languages)}), SHA-256 {collection.digest[:16]}…",
-            f"batches:     {args.batching}{share}, {size}, {batches:,} to an epoch, seed {args.batch_seed}",
+            f"batches:     {batching_name(args.batching)}{share}, {size}, {batches:,} to an epoch, "
+            f"seed {args.batch_seed}",
             f"steps:       {args.max_steps:,}, which makes {args.max_steps * accumulated / batches:.2f} epochs",
             f"checkpoints: {saved}",
             f"output:      {output}",

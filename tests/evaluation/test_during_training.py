@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,7 @@ from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
 METRICS = ("mono_AP", "mono_R@1", "cross_AP", "cross_R@1", "multi_AP", "multi_R@10", "multi_RankDistance", "mean_AP")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def model(tiny_model: Path) -> SentenceTransformer:
-    return SentenceTransformer(str(tiny_model), device="cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def arguments(folder: Path, **changed: Any) -> HybridTrainingArguments:

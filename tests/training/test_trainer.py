@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,7 @@ from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.rows import HybridDataCollator, PairDataset, training_prompts
 from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
 
-
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def model(tiny_model: Path) -> SentenceTransformer:
-    return SentenceTransformer(str(tiny_model), device="cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def arguments(folder: Path, **changed: Any) -> HybridTrainingArguments:
