@@ -14,17 +14,53 @@ from beir_hybrid.errors import BeirHybridError, unknown
 
 
 @dataclass(frozen=True, eq=False)
+class Negatives:
+    """Explicit negatives: texts that do not answer a question, in the language of the passage they stand beside.
+
+    Attributes:
+        texts: The texts by row.
+        start: Shape (items x languages + 1,): those of item i in language l are `start[i * languages + l]` and on.
+        row: Their rows in `texts`.
+        group: As long as `row`: the group of the items that the text answers after all; -1 where there are none.
+    """
+
+    texts: Sequence[str]
+    start: IntArray
+    row: IntArray
+    group: IntArray
+
+    def of(self, cell: int, most: int) -> tuple[list[str], list[int]]:
+        """The first `most` negatives of a cell (item x languages + language), or as many as there are: texts, groups."""
+        first = int(self.start[cell])
+        part = slice(first, min(first + most, int(self.start[cell + 1])))
+        return [self.texts[row] for row in self.row[part].tolist()], self.group[part].tolist()
+
+    def take(self, mask: npt.NDArray[np.bool_], group: IntArray) -> Negatives:
+        """Those of some items. `group` is shape (items,), what the items' groups are called now, -1 for none."""
+        width = (len(self.start) - 1) // len(mask)
+        counts = np.diff(self.start)
+        kept = np.repeat(mask, width)
+        rows = np.repeat(kept, counts)
+        start = np.append(0, np.cumsum(counts[kept]))
+        old = self.group[rows]
+        return Negatives(self.texts, start, self.row[rows], np.where(old < 0, -1, group[old]))
+
+
+@dataclass(frozen=True, eq=False)
 class ParallelPairs:
     """Items x languages, as row numbers into texts that are referenced, never copied.
 
     Attributes:
         languages: Codes; column `l` of the arrays is `languages[l]`.
         query_texts, passage_texts: The texts by row.
-        query_row, passage_row: Shape (items, languages): the row of the question, and of the passage that answers it,
-            in each language; -1 where there is none.
+        query_row, passage_row: Shape (items, languages), whole numbers of any size, in memory or mapped from disk: the
+            row of the question, and of the passage that answers it, in each language; -1 where there is none.
         item_group: Shape (items,), from 0 without gaps. Two items share a group when the passage of one, or its
             translation, answers the other too: they must never be each other's negative.
         source, digest: Name and SHA-256 of the data they came from, for the record of a training.
+        negatives: Explicit negatives, where there are any.
+        same_language: Whether a question and a passage in one language make a row. Sentences and their translations are
+            parallel pairs without: within a language they would be asked for themselves.
     """
 
     languages: tuple[str, ...]
@@ -35,6 +71,8 @@ class ParallelPairs:
     item_group: IntArray
     source: str
     digest: str
+    negatives: Negatives | None = None
+    same_language: bool = True
 
     def __post_init__(self) -> None:
         shape = (len(self.item_group), len(self.languages))
@@ -139,15 +177,19 @@ class ParallelPairs:
 
     def renumbered(self) -> ParallelPairs:
         """The same with groups numbered from 0 without gaps."""
-        return replace(self, item_group=_from_zero(self.item_group))
+        return self._take(np.ones(len(self), dtype=bool), self.source)
 
     def _take(self, mask: npt.NDArray[np.bool_], source: str) -> ParallelPairs:
+        known, numbers = np.unique(self.item_group[mask], return_inverse=True)
+        names = np.full(int(self.item_group.max()) + 1, -1, dtype=np.int64)
+        names[known] = np.arange(len(known))
         return replace(
             self,
             query_row=self.query_row[mask],
             passage_row=self.passage_row[mask],
-            item_group=_from_zero(self.item_group[mask]),
+            item_group=numbers.astype(np.int64),
             source=source,
+            negatives=self.negatives and self.negatives.take(mask, names),
         )
 
 
