@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.training.mixing import BatchKind, FloatArray, PairChoice
-from beir_hybrid.training.pairs import ParallelPairs
+from beir_hybrid.training.joined import BoolArray, JoinedPairs
+from beir_hybrid.training.mixing import BatchKind, FloatArray, PairChoice, shares
 
-BoolArray = npt.NDArray[np.bool_]
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a step is before it is known from which source: its kind and its languages.
+
+    Attributes:
+        query, passage: The language of all questions, and of all passages; -1 where each row draws its own.
+        share: How likely it is among the slots of its kind.
+        sources: Shape (sources,): how likely each source is to fill it, summing to 1.
+        answers: Shape (sources,): different answers in each, counted as far as `Eligibility.enough`.
+    """
+
+    kind: BatchKind
+    query: int
+    passage: int
+    share: float
+    sources: FloatArray
+    answers: IntArray
 
 
 class Eligibility:
@@ -24,116 +44,188 @@ class Eligibility:
         world_size: Processes that share a global step.
         choice: The wanted pairs of X-Y.
         whole: Whether all rows of an X-Y step have one pair.
-
-    Attributes:
-        asks, answers, both: Shape (items, languages): whether the item has a question there, a passage, or both.
-        crossing: Shape (items,): whether the item has a wanted pair.
-        step_pairs: Shape (n, 2): the pairs of whole X-Y steps, languages of question and passage; none before
-            `usable`, or where rows draw their own.
-        step_shares: Shape (n,): the probability of each.
+        weights: How the sources share what several of them hold; see `mixing.shares`.
+        enough: How many different answers are counted at most.
     """
 
-    def __init__(self, pairs: ParallelPairs, batch_size: int, world_size: int, choice: PairChoice, whole: bool) -> None:
+    def __init__(
+        self,
+        pairs: JoinedPairs,
+        batch_size: int,
+        world_size: int,
+        choice: PairChoice,
+        whole: bool,
+        weights: str | float | Mapping[str, float] = "proportional",
+        enough: int = 0,
+    ) -> None:
         self.pairs, self.batch_size, self.world_size = pairs, batch_size, world_size
-        self.choice, self.whole = choice, whole
-        self.asks, self.answers = pairs.query_row >= 0, pairs.passage_row >= 0
-        self.both = self.asks & self.answers
-        reached = self.asks.astype(np.float32) @ (choice.weight > 0).astype(np.float32)
-        self.crossing: BoolArray = np.asarray(((reached > 0) & self.answers).any(axis=1))
-        self.step_pairs: IntArray = np.empty((0, 2), dtype=np.int64)
-        self.step_shares: FloatArray = np.empty(0)
+        self.choice, self.whole, self.weights = choice, whole, weights
+        self.enough = max(enough, batch_size * world_size)
+        self._answers: dict[tuple[str, int, int, int], int] = {}
 
-    def having(self, query: int, passage: int) -> BoolArray:
-        """Which items have a question in one language and a passage in the other."""
-        return np.asarray(self.asks[:, query] & self.answers[:, passage])
+    @cached_property
+    def crossing(self) -> BoolArray:
+        """Shape (items,): whether the item has a wanted pair."""
+        width = len(self.pairs.languages)
+        wanted = (self.choice.weight > 0).astype(np.float32)
+        found = np.zeros(len(self.pairs), dtype=bool)
+        for start in range(0, len(found), _BLOCK):
+            block = slice(start, min(start + _BLOCK, len(found)))
+            asks, answers = self.pairs.asks.bits[block], self.pairs.answers.bits[block]
+            if (asks == asks[0]).all() and (answers == answers[0]).all():  # as where everything is translated
+                block_asks, block_answers = (side[:1] for side in (asks, answers))
+            else:
+                block_asks, block_answers = asks, answers
+            asked, answered = (
+                np.unpackbits(side, axis=1, count=width, bitorder="little") for side in (block_asks, block_answers)
+            )
+            found[block] = ((asked.astype(np.float32) @ wanted > 0) & (answered > 0)).any(axis=1)
+        return found
 
-    def usable(self, kinds: Iterable[BatchKind], shares: FloatArray) -> BoolArray:
-        """Which items serve for any of `kinds`; `shares` are those of the languages of X-X-mono.
+    def mask(self, kind: BatchKind, query: int, passage: int, items: slice | IntArray) -> BoolArray:
+        """Which of these items can fill a row of such a step."""
+        if kind is BatchKind.X_Y:
+            if query < 0:
+                return self.crossing[items]
+            return self.pairs.asks.has(query, items) & self.pairs.answers.has(passage, items)
+        return self.pairs.both.some(items) if query < 0 else self.pairs.both.has(query, items)
+
+    def slots(self, kinds: Iterable[BatchKind], language_shares: FloatArray) -> list[Slot]:
+        """What the steps of these kinds can be; `language_shares` are those of X-X-mono.
 
         Raises:
             BeirHybridError: a kind of batch, or one of its languages or pairs, cannot be drawn; says why.
         """
+        return [slot for kind in kinds for slot in self._slots_of(kind, language_shares)]
+
+    def usable(self, slots: Iterable[Slot]) -> BoolArray:
+        """Shape (items,): which items serve for any of these slots."""
         usable = np.zeros(len(self.pairs), dtype=bool)
-        for where, eligible in self._needs(kinds, shares):
-            self._check(where, eligible)
-            usable |= eligible
+        for slot in slots:
+            for source in np.flatnonzero(slot.sources).tolist():
+                own = self.pairs.items_of(source)
+                usable[own] |= self.mask(slot.kind, slot.query, slot.passage, own)
         return usable
 
-    def _needs(self, kinds: Iterable[BatchKind], shares: FloatArray) -> Iterator[tuple[str, BoolArray]]:
-        """What every step needs to be drawn: a name for errors, and which items can serve."""
-        languages = self.pairs.languages
-        for kind in kinds:
-            if kind is BatchKind.X_X_MONO:
-                for number in np.flatnonzero(shares):
-                    yield f"{kind.value} batches in {languages[number]}", self.both[:, number]
-            elif kind is BatchKind.EN_EN:
-                if "en" not in languages:
-                    raise BeirHybridError(
-                        f"en-en batches need English, and {self.pairs.source} has {', '.join(languages)}. "
-                        "Choose another batching."
-                    )
-                yield "en-en batches", self.both[:, languages.index("en")]
+    def _slots_of(self, kind: BatchKind, language_shares: FloatArray) -> Iterator[Slot]:
+        languages, name = self.pairs.languages, self.pairs.name
+        if kind is BatchKind.X_X_MONO:
+            for number in np.flatnonzero(language_shares).tolist():
+                where = f"{kind.value} batches in {languages[number]}"
+                yield self._slot(where, kind, number, number, float(language_shares[number]))
+        elif kind is BatchKind.EN_EN:
+            if "en" not in languages:
+                raise BeirHybridError(
+                    f"en-en batches need English, and {name} has {', '.join(languages)}. Choose another batching."
+                )
+            english = languages.index("en")
+            yield self._slot("en-en batches", kind, english, english)
+        else:
+            if len(languages) < 2:
+                raise BeirHybridError(
+                    f"{kind.value} batches mix languages, and {name} has only {', '.join(languages) or 'none'}. "
+                    "Add a language, or use x-x-mono."
+                )
+            self._check_languages(kind)
+            if kind is BatchKind.X_X:
+                yield self._slot("x-x batches", kind, -1, -1)
             else:
-                if len(languages) < 2:
-                    raise BeirHybridError(
-                        f"{kind.value} batches mix languages, and {self.pairs.source} has only "
-                        f"{', '.join(languages) or 'none'}. Add a language, or use x-x-mono."
-                    )
-                has = self.both if kind is BatchKind.X_X else self.asks | self.answers
-                asked = np.ones(len(languages), dtype=bool)
-                if kind is BatchKind.X_Y:
-                    asked = np.asarray((self.choice.weight + self.choice.weight.T).any(axis=0))
-                missing = [code for number, code in enumerate(languages) if asked[number] and not has[:, number].any()]
-                if missing:
-                    raise BeirHybridError(
-                        f"{kind.value} batches: no item of {self.pairs.source} exists in {', '.join(missing)}. "
-                        "Leave it out."
-                    )
-                if kind is BatchKind.X_X:
-                    yield "x-x batches", np.asarray(self.both.any(axis=1))
-                else:
-                    yield from self._needs_of_pairs()
+                yield from self._crossing_slots()
 
-    def _needs_of_pairs(self) -> Iterator[tuple[str, BoolArray]]:
-        codes = self.pairs.languages
+    def _check_languages(self, kind: BatchKind) -> None:
+        """Whether each language that a kind of mixed batches is to have is there at all."""
+        everything = slice(0, len(self.pairs))
+        missing = []
+        for number, code in enumerate(self.pairs.languages):
+            if kind is BatchKind.X_X:
+                there = bool(self.pairs.both.has(number, everything).any())
+            elif (self.choice.weight[number] + self.choice.weight[:, number]).any():
+                sides = self.pairs.asks, self.pairs.answers
+                there = any(bool(side.has(number, everything).any()) for side in sides)
+            else:
+                continue
+            if not there:
+                missing.append(code)
+        if missing:
+            raise BeirHybridError(
+                f"{kind.value} batches: no item of {self.pairs.name} exists in {', '.join(missing)}. Leave it out."
+            )
+
+    def _crossing_slots(self) -> Iterator[Slot]:
+        codes, rows = self.pairs.languages, self.batch_size * self.world_size
         kept: list[tuple[int, int]] = []
         weights: list[float] = []
         for query, passage in np.argwhere(self.choice.weight).tolist():
-            name, having = f"{codes[query]}-{codes[passage]}", self.having(query, passage)
-            if self.choice.named and not having.any():
+            items = self._items(BatchKind.X_Y, query, passage)
+            if self.choice.named and not items.any():
                 raise BeirHybridError(
-                    f"x-y batches: no item of {self.pairs.source} has a question in {codes[query]} and a passage in "
-                    f"{codes[passage]}. Leave {name} out of the pairs."
+                    f"x-y batches: no item of {self.pairs.name} has a question in {codes[query]} and a passage in "
+                    f"{codes[passage]}. Leave {codes[query]}-{codes[passage]} out of the pairs."
                 )
-            if self.whole and (self.choice.named or self._groups(having) >= self.batch_size * self.world_size):
-                yield f"x-y batches of {name} alone", having
+            if not self.whole:
+                if not self.choice.named:
+                    break
+                continue  # rows draw their own, among those that they have
+            enough = max(self._groups(BatchKind.X_Y, query, passage, one) for one in range(len(items))) >= rows
+            if self.choice.named or enough:
                 kept.append((query, passage))
-                weights.append(self.choice.weight[query, passage] * int(having.sum()))
+                weights.append(float(self.choice.weight[query, passage] * items.sum()))
         if not self.whole:
-            yield "x-y batches", self.crossing
-        elif kept:
-            self.step_pairs, self.step_shares = np.array(kept), np.array(weights) / sum(weights)
-        else:
-            raise BeirHybridError(
-                f"x-y batches: no ordered pair of {self.pairs.source} has the {self.batch_size * self.world_size} "
-                "different answers that a batch of one pair needs. Use a smaller batch size, or pair_per row."
-            )
-
-    def _groups(self, eligible: BoolArray) -> int:
-        return int(np.count_nonzero(np.bincount(self.pairs.item_group[eligible])))
-
-    def _check(self, where: str, eligible: BoolArray) -> None:
-        groups, rows = self._groups(eligible), self.batch_size * self.world_size
-        if groups >= rows:
+            yield self._slot("x-y batches", BatchKind.X_Y, -1, -1)
             return
+        if not kept:
+            raise BeirHybridError(
+                f"x-y batches: no ordered pair of {self.pairs.name} has the {rows} different answers that a batch of "
+                "one pair needs. Use a smaller batch size, or pair_per row."
+            )
+        for (query, passage), weight in zip(kept, weights, strict=True):
+            name = f"x-y batches of {codes[query]}-{codes[passage]} alone"
+            yield self._slot(name, BatchKind.X_Y, query, passage, weight / sum(weights))
+
+    def _slot(self, where: str, kind: BatchKind, query: int, passage: int, share: float = 1.0) -> Slot:
+        """The slot, if any source can fill it; a source that cannot fill a batch on its own is left out of it."""
+        items, rows = self._items(kind, query, passage), self.batch_size * self.world_size
+        names = [part.source for part in self.pairs.parts]
+        given = shares("source", self.weights, names, items)
+        answers = np.array([self._groups(kind, query, passage, source) for source in range(len(names))])
+        fits = (answers >= rows) & (given > 0)
+        if not fits.any():
+            self._refuse(where, int(items.max()), int(answers.max()))
+        sources = np.where(fits, given, 0.0)
+        return Slot(kind, query, passage, share, sources / sources.sum(), answers)
+
+    def _items(self, kind: BatchKind, query: int, passage: int) -> IntArray:
+        """Shape (sources,): how many items of each source can serve."""
+        parts = range(len(self.pairs.parts))
+        return np.array([int(self.mask(kind, query, passage, self.pairs.items_of(one)).sum()) for one in parts])
+
+    def _groups(self, kind: BatchKind, query: int, passage: int, source: int) -> int:
+        """How many different answers the items of a source have that can serve; no more than `enough` are counted."""
+        key = kind.value, query, passage, source
+        if key not in self._answers:
+            own, wanted, found = self.pairs.items_of(source), 4 * self.enough, 0
+            start = own.start
+            while start < own.stop:
+                stop = min(start + wanted, own.stop)
+                part = slice(own.start, stop)  # from the beginning again: a group may go on
+                groups = self.pairs.groups(part)[self.mask(kind, query, passage, part)]
+                found = len(np.unique(groups))
+                if found >= self.enough:
+                    break
+                start, wanted = stop, 2 * wanted
+            self._answers[key] = found
+        return self._answers[key]
+
+    def _refuse(self, where: str, items: int, groups: int) -> None:
+        rows, name = self.batch_size * self.world_size, self.pairs.name
         if groups < self.world_size:
             raise BeirHybridError(
-                f"{where}: no item of {self.pairs.source} can serve for them ({groups} of {self.world_size} needed). "
+                f"{where}: no item of {name} can serve for them ({groups} of {self.world_size} needed). "
                 "Its questions may not be parallel: use x-x-mono, or leave the language out."
             )
         size = f"{self.batch_size} x {self.world_size} processes" if self.world_size > 1 else str(self.batch_size)
         raise BeirHybridError(
-            f"{where}: {self.pairs.source} has {int(eligible.sum())} items for them with {groups} different answers, "
-            f"and a batch of {size} needs {rows}, because two questions with one answer cannot share a batch. "
+            f"{where}: {name} has {items} items for them with {groups} different answers, and a batch of {size} needs "
+            f"{rows}, because two questions with one answer cannot share a batch. "
             f"Use a batch size of at most {groups // self.world_size}, or leave the language (or the pair) out."
         )

@@ -22,7 +22,10 @@ def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
     mask = features.get("attention_mask")
     if mask is None or mask.device.type != "cpu":
         return _run(model, features)
-    with _cpu_attention():
+    # Gradient checkpointing runs layers again while going backward, where this context has ended: with another kernel
+    # they would not be the same layers.
+    checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    with contextlib.nullcontext() if checkpointing else _cpu_attention():
         # Texts that end where the padding begins; else what is cut off would not be padding.
         if len(mask) < 2 * CHUNKS or not bool(mask[:, 0].all()):
             return _run(model, features)

@@ -14,6 +14,8 @@ from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.training.cached_loss import CachedEmbedding
 from beir_hybrid.training.forward import embed
 
+NOBODY, FILLER = -1, -2
+"""Instead of a negative's group: a text that answers nobody; a text that stands where a row has no such negative."""
 IN_BATCH, EXPLICIT_ONLY = "in-batch", "explicit-only"
 NEGATIVES = (IN_BATCH, EXPLICIT_ONLY)
 
@@ -24,20 +26,21 @@ class HybridInfoNCELoss(CachedEmbedding, nn.Module):
     loss = mean over rows i of -log( exp(cos(q_i, p_i) / t) / sum over candidates c of exp(cos(q_i, c) / t) )
 
     The candidates are the passages of the batch and all explicit negatives. A passage of another row with the same
-    label answers this row's question too: it is left out.
+    label answers this row's question too: it is left out. So is an explicit negative whose own label says that it
+    answers the question after all, and a text that only fills a row with fewer negatives than others.
 
     Args:
         model: The encoder of questions and passages.
         temperature: t, above 0. The paper gives none.
         symmetric: Average with the same loss from each passage to the questions of the batch.
         negatives: `in-batch`; or `explicit-only`, the paper's formula read literally: the candidates of a row are its
-            own passage and its own row's explicit negatives.
+            own passage and its own row's explicit negatives. A row that has none left has the loss 0.
         mini_batch_size: Run the encoder on so many rows at a time, so that a large batch fits into memory, for the time
             of a second forward pass. The loss and its gradients stay the same (GradCache, Gao et al. 2021, arXiv
             2101.06983); with dropout, other draws of it. None: all rows at once.
         gather_across_devices: The passages, explicit negatives and labels (with `symmetric` also the questions) of all
             processes are the batch: the mean of the processes' losses is the loss of their rows together. Every
-            process must have the same number of rows. With one process it changes nothing.
+            process must have the same numbers of rows and columns. With one process it changes nothing.
 
     Raises:
         BeirHybridError: a setting out of its range, or two that exclude each other.
@@ -71,10 +74,12 @@ class HybridInfoNCELoss(CachedEmbedding, nn.Module):
         Args:
             sentence_features: Tokenised questions, passages and any number of columns of explicit negatives, each with
                 `rows` rows.
-            labels: Shape (rows,): the group of each row's item, as whole numbers; without them nothing is left out.
+            labels: Shape (rows,): the group of each row's item, as whole numbers; without them nothing is left out. Or
+                (rows, 1 + columns of negatives), that group first, then each negative's: the group of the items that
+                the text answers, NOBODY (-1) or FILLER (-2). Groups are compared across all rows.
 
         Raises:
-            BeirHybridError: a column is missing.
+            BeirHybridError: a column is missing, or `labels` has another shape.
         """
         columns = list(sentence_features)
         self._check_columns(len(columns))
@@ -86,32 +91,40 @@ class HybridInfoNCELoss(CachedEmbedding, nn.Module):
         """The loss of embeddings: one tensor of shape (rows, dimensions) a column, in the order of `forward`.
 
         Raises:
-            BeirHybridError: a column is missing.
+            BeirHybridError: a column is missing, or `labels` has another shape.
         """
         self._check_columns(len(embeddings))
+        if labels is not None:
+            labels = _table(labels, rows=len(embeddings[0]), negatives=len(embeddings) - 2)
         # At temperature 0.02 the similarities are multiplied by 50: the 8 bits of bfloat16 do not hold that.
         with torch.autocast(embeddings[0].device.type, enabled=False):
             kind = torch.promote_types(embeddings[0].dtype, torch.float32)
             columns = [nn.functional.normalize(one.to(kind), dim=-1) for one in embeddings]
             if self.negatives == EXPLICIT_ONLY:
-                return self._explicit_only(columns)
+                return self._explicit_only(columns, labels)
             return self._in_batch(columns, labels)
 
-    def _explicit_only(self, columns: list[Tensor]) -> Tensor:
+    def _explicit_only(self, columns: list[Tensor], labels: Tensor | None) -> Tensor:
         queries, *candidates = columns
         scores = torch.stack([(queries * one).sum(dim=1) for one in candidates], dim=1) / self.temperature
+        if labels is not None:
+            own, groups = labels[:, :1], labels[:, 1:]
+            positive = torch.zeros_like(own, dtype=torch.bool)
+            scores = scores.masked_fill(torch.cat([positive, _no_negative(own, groups)], dim=1), -torch.inf)
         return nn.functional.cross_entropy(scores, torch.zeros(len(queries), dtype=torch.long, device=queries.device))
 
     def _in_batch(self, columns: list[Tensor], labels: Tensor | None) -> Tensor:
         queries, passages = columns[:2]
         (all_queries, all_passages, *negatives), all_labels, first = self._gather(columns, labels)
         own = torch.arange(first, first + len(queries), device=queries.device)
-        same = None
+        same = answers = None
         if labels is not None and all_labels is not None:
-            same = (labels.view(-1, 1) == all_labels.view(1, -1)).scatter(1, own.view(-1, 1), False)
+            mine = labels[:, :1]
+            same = (mine == all_labels[:, 0]).scatter(1, own.view(-1, 1), False)
+            answers = _no_negative(mine, all_labels[:, 1:].T.reshape(1, -1))  # a column after the other, as the texts
         candidates = scores = self._scores(queries, all_passages, same)
         if negatives:
-            candidates = torch.cat([scores, self._scores(queries, torch.cat(negatives))], dim=1)
+            candidates = torch.cat([scores, self._scores(queries, torch.cat(negatives), answers)], dim=1)
         loss = nn.functional.cross_entropy(candidates, own)
         if self.symmetric:
             back = scores.T if all_queries is queries else self._scores(passages, all_queries, same)
@@ -154,7 +167,10 @@ class HybridInfoNCELoss(CachedEmbedding, nn.Module):
     @property
     def citation(self) -> str:
         """BibTeX, for the model card."""
-        return """
+        return _PAPER if self.mini_batch_size is None else _PAPER + _GRADCACHE
+
+
+_PAPER = """
 @misc{elmahdy2024synergistic,
     title = "Synergistic Approach for Simultaneous Optimization of Monolingual, Cross-lingual, and Multilingual
         Information Retrieval",
@@ -165,6 +181,37 @@ class HybridInfoNCELoss(CachedEmbedding, nn.Module):
     url = "https://arxiv.org/abs/2408.10536",
 }
 """
+_GRADCACHE = """
+@misc{gao2021scaling,
+    title = "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup",
+    author = "Gao, Luyu and Zhang, Yunyi and Han, Jiawei and Callan, Jamie",
+    year = "2021",
+    eprint = "2101.06983",
+    archivePrefix = "arXiv",
+    url = "https://arxiv.org/abs/2101.06983",
+}
+"""
+
+
+def _table(labels: Tensor, rows: int, negatives: int) -> Tensor:
+    """Labels with a column for each column of explicit negatives; without one of their own, nobody is answered.
+
+    Raises:
+        BeirHybridError: the labels have another shape.
+    """
+    if labels.shape == (rows,):
+        return nn.functional.pad(labels.view(-1, 1), (0, negatives), value=NOBODY)
+    if labels.shape != (rows, 1 + negatives):
+        raise BeirHybridError(
+            f"labels has shape {tuple(labels.shape)}; expected ({rows},), the group of each row's item, or "
+            f"({rows}, {1 + negatives}), with the group of each of its explicit negatives after it."
+        )
+    return labels
+
+
+def _no_negative(own: Tensor, groups: Tensor) -> Tensor:
+    """Where a text with one of `groups` is no negative of a row whose item has the group `own`."""
+    return ((own == groups) & (groups >= 0)) | (groups == FILLER)
 
 
 def check_settings(

@@ -1,4 +1,4 @@
-"""The settings of the batches, as checked numbers: kinds, languages, ordered pairs, schedule."""
+"""The settings of the batches, as checked numbers: kinds, languages, sources, ordered pairs."""
 
 from __future__ import annotations
 
@@ -95,61 +95,62 @@ def checked_weights(setting: str, weights: Mapping[str, float]) -> dict[str, flo
     return scaled
 
 
-def check_language_weights(setting: str | float | Mapping[str, float]) -> None:
-    """Check all that can be checked of `language_weights` before the data are known; see `language_shares`.
+def check_shares(what: str, setting: str | float | Mapping[str, float]) -> None:
+    """Check all that can be checked of `language_weights` or `source_weights` before the data are known; see `shares`.
+
+    Args:
+        what: `language` or `source`.
 
     Raises:
         BeirHybridError: the setting is none of those that there are.
     """
     if isinstance(setting, Mapping):
-        checked_weights("language_weights", setting)
+        checked_weights(f"{what}_weights", setting)
     elif isinstance(setting, str):
         if setting not in ("uniform", "proportional"):
-            raise unknown("language_weights", setting, ["uniform", "proportional"])
+            raise unknown(f"{what}_weights", setting, ["uniform", "proportional"])
     elif isinstance(setting, bool) or not isinstance(setting, (int, float)) or not setting > 0:
         raise BeirHybridError(
-            f"language_weights is {setting!r}; expected uniform, proportional, a number above 0 (the temperature T of "
-            "N^(1/T)), or the weight of each language."
+            f"{what}_weights is {setting!r}; expected uniform, proportional, a number above 0 (the temperature T of "
+            f"N^(1/T)), or the weight of each {what}."
         )
 
 
-def language_shares(
-    setting: str | float | Mapping[str, float], languages: Sequence[str], items: IntArray
-) -> FloatArray:
-    """How X-X-mono draws its language: shape (languages,), summing to 1; 0 where a language is left out.
+def shares(what: str, setting: str | float | Mapping[str, float], names: Sequence[str], items: IntArray) -> FloatArray:
+    """How likely each language, or each source, is to be drawn: shape (names,), summing to 1; 0 where it is left out.
 
     Args:
-        setting: `uniform`; `proportional` (to the language's items); a number T, with which a language of N items has
-            a share proportional to N^(1/T), so that 1 is proportional and infinity uniform; or a weight for every
-            language, 0 to leave it out.
-        languages: Codes.
-        items: Shape (languages,): the items with both question and passage in the language.
+        what: `language` or `source`.
+        setting: `uniform`; `proportional` (to the items); a number T, with which N items have a share proportional to
+            N^(1/T), so that 1 is proportional and infinity uniform; or a weight for every name, 0 to leave it out.
+        names: Codes of languages, or names of sources.
+        items: Shape (names,): how many items each has.
 
     Raises:
-        BeirHybridError: the setting is none of these, names an unknown language or forgets one.
+        BeirHybridError: the setting is none of these, names an unknown language or source, or forgets one.
     """
-    check_language_weights(setting)
+    check_shares(what, setting)
     if isinstance(setting, Mapping):
-        for code in setting:
-            if code not in languages:
-                raise unknown("language in language_weights:", code, languages)
-        missing = [code for code in languages if code not in setting]
+        for name in setting:
+            if name not in names:
+                raise unknown(f"{what} in {what}_weights:", name, names)
+        missing = [name for name in names if name not in setting]
         if missing:
             raise BeirHybridError(
-                f"language_weights names no weight for {', '.join(missing)}; name every language, with 0 for one that "
+                f"{what}_weights names no weight for {', '.join(missing)}; name every {what}, with 0 for one that "
                 "is to be left out."
             )
-        weights = checked_weights("language_weights", setting)
-        shares = np.array([weights[code] for code in languages])
+        weights = checked_weights(f"{what}_weights", setting)
+        drawn = np.array([weights[name] for name in names])
     else:
         temperature = {"uniform": math.inf, "proportional": 1.0}[setting] if isinstance(setting, str) else setting
         if temperature == math.inf or not items.any():
-            return np.full(len(languages), 1 / len(languages))
-        shares = np.zeros(len(languages))
+            return np.full(len(names), 1 / len(names))
+        drawn = np.zeros(len(names))
         some = items > 0
         # Of the largest, in logarithms: no power overflows.
-        shares[some] = np.exp((np.log(items[some]) - math.log(items.max())) / temperature)
-    return np.asarray(shares / shares.sum())
+        drawn[some] = np.exp((np.log(items[some]) - math.log(items.max())) / temperature)
+    return np.asarray(drawn / drawn.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,30 +235,3 @@ def _halves(name: str, languages: Iterable[str]) -> list[str]:
         if name.endswith(f"-{code}"):
             return [name[: -len(code) - 1]]
     return name.split("-")
-
-
-def schedule_end(schedule: Mapping[str, float] | None, batching: str | Mapping[str, float]) -> float | None:
-    """The alpha at which a schedule ends; None without one.
-
-    Raises:
-        BeirHybridError: it is not {"end": a number between 0 and 1}, or the batches are not hybrid.
-    """
-    if schedule is None:
-        return None
-    end = schedule.get("end") if isinstance(schedule, Mapping) and set(schedule) == {"end"} else None
-    if isinstance(end, bool) or not isinstance(end, (int, float)) or not 0 <= end <= 1:
-        raise BeirHybridError(
-            f"alpha_schedule is {schedule!r}; expected None or {{'end': x}}, with x between 0 and 1: alpha then goes "
-            "in a line to x over the run."
-        )
-    if batching != HYBRID:
-        raise BeirHybridError(
-            f"alpha_schedule is for hybrid batches, and batching is {batching!r}; leave one of them out."
-        )
-    return float(end)
-
-
-def scheduled_alpha(alpha: float, end: float, step: IntArray, steps: int) -> FloatArray:
-    """The alpha of each global `step` of a run of `steps`: `alpha` in the first, `end` in the last and after it."""
-    share = np.minimum(step / max(steps - 1, 1), 1.0)
-    return np.asarray(alpha + (end - alpha) * share)

@@ -30,7 +30,7 @@ class Negatives:
     group: IntArray
 
     def of(self, cell: int, most: int) -> tuple[list[str], list[int]]:
-        """The first `most` negatives of a cell (item x languages + language), or as many as there are: texts, groups."""
+        """Texts and groups of the first `most` negatives of a cell (item x languages + language), or of all it has."""
         first = int(self.start[cell])
         part = slice(first, min(first + most, int(self.start[cell + 1])))
         return [self.texts[row] for row in self.row[part].tolist()], self.group[part].tolist()

@@ -7,13 +7,16 @@ one step. So the rule holds by construction, and nothing has to be mended afterw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.collections.texts import IntArray
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +27,25 @@ class EpochPlan:
         kind: Shape (steps,): the number of the BatchKind.
         language: Shape (steps,): the one language of the step, -1 where its rows differ.
         flat: Shape (steps, rows): the flat indices.
-        redrawn: Shape (steps,): whether the language is not the one first drawn, for want of items.
+        redrawn: Shape (steps,): whether language or source are not those first drawn, for want of items.
+        source: Shape (steps,): the number of the source.
+        reused: Shape (steps,): how many rows have an item that was used before in the epoch.
     """
 
     kind: IntArray
     language: IntArray
     flat: IntArray
-    redrawn: npt.NDArray[np.bool_]
+    redrawn: BoolArray
+    source: IntArray
+    reused: IntArray
+
+    @classmethod
+    def joined(cls, plans: Sequence[EpochPlan]) -> EpochPlan:
+        """Consecutive parts of an epoch as one."""
+        if len(plans) == 1:
+            return plans[0]
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(plan, name) for plan in plans]) for name in names})
 
 
 FIXED = -1
@@ -41,27 +56,36 @@ class Stream:
     """Steps that draw on the same items: `eligible` has shape (items,), `steps` names them. They may be given to
     another stream of the same `family`, drawn by `weight`; those of family `FIXED` are not."""
 
-    eligible: npt.NDArray[np.bool_]
+    eligible: BoolArray
     steps: IntArray
     family: int
     weight: float = 1.0
 
 
 def hand_out(
-    streams: Sequence[Stream], group: IntArray, rows: int, random: np.random.Generator, redraw: np.random.Generator
+    streams: Sequence[Stream],
+    group: IntArray,
+    rows: int,
+    random: np.random.Generator,
+    redraw: np.random.Generator,
+    used: BoolArray | None = None,
+    length: Callable[[int, IntArray], FloatArray] | None = None,
 ) -> tuple[IntArray, IntArray]:
     """Items for every step, each used once if that can be.
 
     Args:
-        streams: Every step is in exactly one; each has at least `rows` groups, or no steps and is `FIXED`.
-        group: Shape (items,), from 0 without gaps.
+        streams: Every step is in exactly one; each has at least `rows` groups, or no steps.
+        group: Shape (items,), small whole numbers.
         rows: Items of one step.
         random: Draws the items.
         redraw: Draws new streams for the steps that find no unused items in their own.
+        used: Shape (items,): the items that are used already. Those of these steps are added.
+        length: Of a stream's number and items, how long their texts are: then the rows of a step are of like length.
 
     Returns:
         Items, shape (steps, rows), and the stream of each step, shape (steps,).
     """
+    used = np.zeros(len(group), dtype=bool) if used is None else used
     order = random.permutation(len(group))
     # One random order of the groups for all streams: the cards are sorted by it.
     rank = random.permutation(int(group.max()) + 1)[group]
@@ -70,7 +94,7 @@ def hand_out(
     sequence = sorted(range(len(streams)), key=lambda number: int(streams[number].eligible.sum()))
     full: set[int] = set()
     while True:
-        chosen, short = _attempt(streams, steps, sequence, order, group, rows)
+        chosen, short = _attempt(streams, steps, sequence, order, group, rows, used)
         # A step that finds too few unused items moves to a stream of its family that still had enough. Those that did
         # not are never moved to, so this ends; when no stream is left, items are used again.
         full |= {number for number, missing in short.items() if missing}
@@ -93,12 +117,58 @@ def hand_out(
     total = sum(len(own) for own in steps)
     items, stream_of = np.empty((total, rows), dtype=np.int64), np.empty(total, dtype=np.int64)
     for number, own in enumerate(steps):
-        if len(own):
-            cards = chosen[number][np.argsort(rank[chosen[number]], kind="stable")]
-            items[own] = cards.reshape(rows, len(own)).T
-            stream_of[own] = number
+        if not len(own):
+            continue
+        used[chosen[number]] = True
+        stream_of[own] = number
+        if length is None:
+            items[own] = _deal(chosen[number], rank, len(own))
+        else:
+            by_length = np.argsort(length(number, chosen[number]), kind="stable")
+            items[redraw.permutation(own)] = _deal_alike(chosen[number][by_length], group, rank, len(own))
     # Sorted cards would put early groups into the first rows, and so always onto the same process.
     return random.permuted(items, axis=1), stream_of
+
+
+def _deal(cards: IntArray, rank: IntArray, steps: int) -> IntArray:
+    """The cards dealt round the steps, shape (steps, rows); `rank` numbers the items by their groups."""
+    # Sorting whole numbers that differ is the same everywhere, and several times faster than a stable order of equals.
+    keys = np.sort((rank[cards] << 32) | np.arange(len(cards)))
+    return np.ascontiguousarray(cards[keys & 0xFFFFFFFF].reshape(-1, steps).T)
+
+
+def _deal_alike(cards: IntArray, group: IntArray, rank: IntArray, steps: int) -> IntArray:
+    """The cards, which are sorted by length, in steps of neighbours: shape (steps, rows), no group twice in a step.
+
+    A card whose group is in its step already waits for the next one. Where the last steps find too few groups left,
+    they are dealt together with as many before them as it takes.
+    """
+    rows = len(cards) // steps
+    done: list[IntArray] = []
+    waiting, place = cards[:0], 0
+    for _ in range(steps):
+        taken, missing = cards[:0], rows
+        # Twice what is missing at a time: enough, but where many share a group.
+        window = waiting
+        while True:
+            window = np.concatenate([window, cards[place : place + 2 * missing]])
+            place = min(place + 2 * missing, len(cards))
+            first = np.zeros(len(window), dtype=bool)
+            first[np.unique(group[window], return_index=True)[1]] = True
+            taken = np.flatnonzero(first)[:rows]
+            missing = rows - len(taken)
+            if not missing or place == len(cards):
+                break
+        if missing:
+            left = window
+            while True:  # it ends: no group has more cards than there are steps
+                if np.bincount(group[left]).max() <= steps - len(done):
+                    last = _deal(left, rank, steps - len(done))
+                    return np.concatenate([*(one[None] for one in done), last])
+                left = np.concatenate([done.pop(), left])
+        done.append(window[taken])
+        waiting = np.delete(window, taken)
+    return np.stack(done)
 
 
 def _attempt(
@@ -108,13 +178,15 @@ def _attempt(
     order: IntArray,
     group: IntArray,
     rows: int,
+    used: BoolArray,
 ) -> tuple[dict[int, IntArray], dict[int, int]]:
     """The items of each stream, and how many of its steps could not be filled with unused ones.
 
     The streams come in `sequence` and take from the front of `order`; a stream that falls short is filled up with items
     used elsewhere, which is final only when its steps can move nowhere.
     """
-    unused = np.ones(len(group), dtype=bool)
+    unused = ~used
+    times = np.zeros(len(group), dtype=np.int32)
     chosen: dict[int, IntArray] = {}
     short: dict[int, int] = {}
     for number in sequence:
@@ -124,15 +196,17 @@ def _attempt(
             continue
         eligible = order[streams[number].eligible[order]]
         fresh = eligible[unused[eligible]]
-        taken = _capped(fresh, group, count)[: count * rows]
+        taken = _capped(fresh, group, count, count * rows)
         if len(taken) < count * rows:
             short[number] = count - _fillable(fresh, group, count, rows)
             # Items used elsewhere first, then round after round also those of this stream, in other steps. It ends:
             # a stream has at least `rows` groups, and after `count` rounds of all its items each gives `count`.
             more = eligible[~np.isin(eligible, taken)]
             while len(taken) < count * rows:
-                taken = _capped(np.concatenate([taken, more]), group, count)[: count * rows]
+                more = more[np.argsort(times[more], kind="stable")]
+                taken = _capped(np.concatenate([taken, more]), group, count, count * rows)
                 more = eligible
+        np.add.at(times, taken, 1)
         unused[taken] = False
         chosen[number] = taken
     return chosen, short
@@ -146,17 +220,18 @@ def _fillable(items: IntArray, group: IntArray, count: int, rows: int) -> int:
     return count
 
 
-def _capped(items: IntArray, group: IntArray, most: int) -> IntArray:
-    """The items in their order, of each group only the first `most`."""
-    if not len(items):
-        return items
+def _capped(items: IntArray, group: IntArray, most: int, wanted: int) -> IntArray:
+    """The first `wanted` items, passing over those whose group is there `most` times already."""
+    head = items[:wanted]
+    if not len(head) or np.bincount(group[head]).max() <= most:  # as a rule; what follows takes a sort of all items
+        return head
     own = group[items]
     by_group = np.argsort(own, kind="stable")
     new = np.concatenate([[True], np.diff(own[by_group]) > 0])
     starts = np.flatnonzero(new)
     nth = np.empty(len(items), dtype=np.int64)
     nth[by_group] = np.arange(len(items)) - np.repeat(starts, np.diff(np.append(starts, len(items))))
-    return items[nth < most]
+    return items[nth < most][:wanted]
 
 
 def draw_weighted(weights: npt.NDArray[np.float64], size: int, random: np.random.Generator) -> IntArray:
@@ -168,8 +243,15 @@ def draw_weighted(weights: npt.NDArray[np.float64], size: int, random: np.random
 
 def draw_true(mask: npt.NDArray[np.bool_], random: np.random.Generator) -> IntArray:
     """For each row of `mask`, shape (rows, n), the index of one true entry, uniformly."""
-    ends = np.cumsum(mask, axis=1)
-    drawn: IntArray = (ends <= random.integers(ends[:, -1])[:, None]).sum(axis=1)
+    return _draw_by_count(np.cumsum(mask, axis=1, dtype=np.int32), random)
+
+
+def _draw_by_count(ends: npt.NDArray[np.int32], random: np.random.Generator) -> IntArray:
+    """Of each row of running sums, shape (rows, n), an index in proportion to its part."""
+    points = random.integers(ends[:, -1].astype(np.int64)).astype(np.int32)
+    drawn = np.zeros(len(ends), dtype=np.int64)
+    for column in ends.T:  # the arrays are tall and narrow: a column at a time
+        drawn += column <= points
     return drawn
 
 
@@ -180,9 +262,8 @@ def draw_pairs(
 
     Both masks have shape (rows, languages). A question language counts as often as it has passages in other languages.
     """
-    partners = asks * (answers.sum(axis=1, keepdims=True) - answers)
-    ends = np.cumsum(partners, axis=1)
-    query: IntArray = (ends <= random.integers(ends[:, -1])[:, None]).sum(axis=1)
+    partners = asks * (answers.sum(axis=1, keepdims=True, dtype=np.int32) - answers)
+    query = _draw_by_count(np.cumsum(partners, axis=1, dtype=np.int32), random)
     others = answers.copy()
     others[np.arange(len(asks)), query] = False
     return query, draw_true(others, random)

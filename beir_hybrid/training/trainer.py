@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,13 +16,25 @@ from transformers import TrainerCallback
 
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.files import write_json
+from beir_hybrid.files import read_json, write_json
 from beir_hybrid.training.batching import HybridBatchSampler
-from beir_hybrid.training.loss import IN_BATCH, HybridInfoNCELoss, check_settings
-from beir_hybrid.training.mixing import HYBRID, check_language_weights, check_pairs, mixture, schedule_end
+from beir_hybrid.training.joined import JoinedPairs
+from beir_hybrid.training.loss import EXPLICIT_ONLY, IN_BATCH, HybridInfoNCELoss, check_settings
+from beir_hybrid.training.mixing import HYBRID, check_pairs, check_shares, mixture
 from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.record import RECORD, HybridModelCardCallback, training_record
 from beir_hybrid.training.rows import HybridDataCollator, PairDataset, as_dataset, training_prompts
+from beir_hybrid.training.schedule import AdaptiveAlpha, check_schedule, read_schedule
+
+TrainingData = (
+    ParallelPairs
+    | MultilingualCollection
+    | JoinedPairs
+    | Sequence[ParallelPairs | MultilingualCollection]
+    | PairDataset
+)
+"""What HybridTrainer trains on: one source, or several."""
+_ADAPTIVE_STATE = "alpha.json"
 
 
 @dataclass
@@ -32,13 +45,17 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
         batching: `hybrid`, `x-x-mono`, `x-y`, `x-x` or `en-en`; or the weight of each kind of batch, such as
             {"x-x-mono": 0.4, "x-y": 0.4, "en-en": 0.2}.
         alpha: Share of X-X-mono batches in `hybrid`, 0 to 1.
-        alpha_schedule: None, or {"end": x}: alpha goes in a line to x over the steps of the run. Held-out batches stay
-            at `alpha`.
+        alpha_schedule: None; {"end": x}: alpha goes in a line to x over the steps of the run; or `adaptive`, towards
+            equal losses of both kinds of batches, see AdaptiveAlpha. Held-out batches stay at `alpha`.
         language_weights: How X-X-mono draws its language: `uniform`, `proportional` (to the items of the language), a
             temperature T above 0 (proportional to N^(1/T)), or the weight of every language, 0 to leave it out.
+        source_weights: How a step draws one of several sources, in the same words.
         pairs: The ordered (question, passage) languages of X-Y rows: `all`, `pivot:en` (English on one side), or the
             weight of each pair, such as {"en-de": 2.0, "de-en": 1.0}.
         pair_per: `row`, or `batch` for X-Y batches of one pair each; see HybridBatchSampler.
+        repeat_items: Use items again rather than move a step to another language or source; see HybridBatchSampler.
+        length_bucketing: Passages of like length share a batch: fewer padded tokens, and harder or easier batches.
+        hard_negatives: How many explicit negatives each row has, where the pairs have any.
         temperature, symmetric, negatives, mini_batch_size, gather_across_devices: Of the default loss,
             HybridInfoNCELoss.
         freeze_embeddings: Leave the word embeddings as they are: most of a multilingual model's parameters, which then
@@ -55,10 +72,14 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
 
     batching: str | dict[str, float] = HYBRID
     alpha: float = 0.5
-    alpha_schedule: dict[str, float] | None = None
+    alpha_schedule: str | dict[str, Any] | None = None
     language_weights: str | float | dict[str, float] = "uniform"
+    source_weights: str | float | dict[str, float] = "proportional"
     pairs: str | dict[str, float] = "all"
     pair_per: str = "row"
+    repeat_items: bool = False
+    length_bucketing: bool = False
+    hard_negatives: int = 0
     temperature: float = 0.02
     symmetric: bool = False
     negatives: str = IN_BATCH
@@ -75,11 +96,19 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
 
     def __post_init__(self) -> None:
         mixture(self.batching, self.alpha)
-        schedule_end(self.alpha_schedule, self.batching)
-        check_language_weights(self.language_weights)
+        check_schedule(self.alpha_schedule, self.batching, self.alpha)
+        check_shares("language", self.language_weights)
+        check_shares("source", self.source_weights)
         check_pairs(self.pairs, self.pair_per)
         if self.language_weights == math.inf:  # which is no JSON
             self.language_weights = "uniform"
+        if self.source_weights == math.inf:
+            self.source_weights = "uniform"
+        if self.hard_negatives < 0 or (self.negatives == EXPLICIT_ONLY and self.hard_negatives < 1):
+            raise BeirHybridError(
+                f"hard_negatives is {self.hard_negatives}; it starts at 0, and at 1 where negatives is "
+                f"{EXPLICIT_ONLY!r}."
+            )
         check_settings(**self.loss_settings)
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise BeirHybridError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
@@ -110,7 +139,7 @@ class HybridTrainer(SentenceTransformerTrainer):
     Args:
         model: The model to train.
         args: The settings.
-        train_dataset: Pairs, or a collection, of which all pairs are taken.
+        train_dataset: Pairs, or a collection, of which all pairs are taken; or a list of them.
         eval_dataset: The same for the held-out loss: always the same batches, of the training's mixture.
         loss: Defaults to HybridInfoNCELoss.
         others: SentenceTransformerTrainer's.
@@ -130,16 +159,18 @@ class HybridTrainer(SentenceTransformerTrainer):
         self,
         model: SentenceTransformer | None = None,
         args: HybridTrainingArguments | None = None,
-        train_dataset: ParallelPairs | MultilingualCollection | None = None,
-        eval_dataset: ParallelPairs | MultilingualCollection | None = None,
+        train_dataset: TrainingData | None = None,
+        eval_dataset: TrainingData | None = None,
         loss: Any = None,
         **others: Any,
     ) -> None:
         self._kind_losses: dict[str, list[Tensor]] = {}
+        self._resumed_state: dict[str, Any] | None = None
         args = args or HybridTrainingArguments(output_dir="tmp_trainer")
         if model is not None:
             _prepare(model, args)
-        training, held_out = as_dataset(train_dataset, "train_dataset"), as_dataset(eval_dataset, "eval_dataset")
+        training = as_dataset(train_dataset, "train_dataset", args.hard_negatives)
+        held_out = as_dataset(eval_dataset, "eval_dataset", args.hard_negatives)
         super().__init__(
             model=model,
             args=args,
@@ -170,18 +201,21 @@ class HybridTrainer(SentenceTransformerTrainer):
         return collator
 
     def preprocess_dataset(self, dataset: Any = None, dataset_name: str | None = None) -> Any:
-        return as_dataset(dataset, f"{dataset_name}_dataset")
+        return as_dataset(dataset, f"{dataset_name}_dataset", self.args.hard_negatives)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        dataset = as_dataset(self.train_dataset, "train_dataset")
+        dataset = as_dataset(self.train_dataset, "train_dataset", self.args.hard_negatives)
         if dataset is None:
             raise BeirHybridError("there is nothing to train on: give HybridTrainer a train_dataset.")
         self.train_sampler = self._sampler(dataset, self.args.train_batch_size)
+        if self._adaptive is not None and self._resumed_state is not None:
+            self._adaptive.load(self._resumed_state)
         loader = self._train_dataloader = self._loader(dataset, self.train_sampler)
         return loader
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        dataset = as_dataset(self.eval_dataset if eval_dataset is None else eval_dataset, "eval_dataset")
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        dataset = as_dataset(data, "eval_dataset", self.args.hard_negatives)
         if dataset is None:  # an evaluator alone
             # Not the parent's: it would draw from the random numbers of the training.
             empty: DataLoader[Any] = DataLoader(cast(Any, []), generator=torch.Generator())
@@ -194,23 +228,42 @@ class HybridTrainer(SentenceTransformerTrainer):
             raise BeirHybridError(
                 "accelerator_config asks for split_batches; batches are drawn a process: leave it off."
             )
-        processes = self.accelerator.num_processes
         settings: dict[str, Any] = {
             "batching": args.batching,
             "alpha": args.alpha,
             "seed": args.batch_seed,
-            "world_size": processes,
+            "world_size": self.accelerator.num_processes,
             "language_weights": args.language_weights,
+            "source_weights": args.source_weights if training else "proportional",  # by name, and these are others
             "language_pairs": args.pairs,
             "pair_per": args.pair_per,
+            "length_bucketing": args.length_bucketing,
+            "repeat_items": args.repeat_items,
         }
         if not training:
             return _FixedSampler(dataset.pairs, batch_size, **settings)
-        sampler = HybridBatchSampler(dataset.pairs, batch_size, **settings)
-        if args.alpha_schedule is None:
-            return sampler
-        settings["total_steps"] = _global_steps(args, sampler.steps)
+        if not isinstance(args.alpha_schedule, dict) or "end" not in args.alpha_schedule:
+            self._check_lookahead()
+            return HybridBatchSampler(dataset.pairs, batch_size, alpha_schedule=args.alpha_schedule, **settings)
+        settings["total_steps"] = _global_steps(args, HybridBatchSampler(dataset.pairs, batch_size, **settings).steps)
         return HybridBatchSampler(dataset.pairs, batch_size, alpha_schedule=args.alpha_schedule, **settings)
+
+    @property
+    def _adaptive(self) -> AdaptiveAlpha | None:
+        schedule = self.train_sampler.schedule if self.train_sampler else None
+        return schedule if isinstance(schedule, AdaptiveAlpha) else None
+
+    def _check_lookahead(self) -> None:
+        """Whether an adaptive alpha is known by the time that the loader draws with it."""
+        schedule = read_schedule(self.args.alpha_schedule, self.args.batching, self.args.alpha, None)
+        if isinstance(schedule, AdaptiveAlpha):
+            ahead = self.args.dataloader_num_workers * (self.args.dataloader_prefetch_factor or 2)
+            ahead += self.args.gradient_accumulation_steps + 1
+            if schedule.every <= ahead:
+                raise BeirHybridError(
+                    f"alpha_schedule: an adaptive alpha that changes every {schedule.every} steps is not known yet "
+                    f"when the loader draws {ahead} batches ahead; let it change every {ahead + 1} steps or more."
+                )
 
     def _loader(self, dataset: PairDataset, sampler: HybridBatchSampler) -> DataLoader[Any]:
         args = self.args
@@ -241,6 +294,9 @@ class HybridTrainer(SentenceTransformerTrainer):
             )
         if model.training:
             self._kind_losses.setdefault(kind, []).append(loss)
+            if self._adaptive is not None:
+                # Of all processes: they must come to the same alpha.
+                self._adaptive.add(kind, float(self.accelerator.reduce(loss.double(), "mean")))
         return result
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -258,6 +314,17 @@ class HybridTrainer(SentenceTransformerTrainer):
         """Write `hybrid_training.json` into `folder` (the output folder when not given), on one process."""
         if self.is_world_process_zero() and self.train_dataset is not None:
             write_json(Path(folder or str(self.args.output_dir)) / RECORD, training_record(self))
+
+    def write_alpha(self, folder: Path) -> None:
+        """Write what an adaptive alpha has learnt into a checkpoint, on one process."""
+        if self._adaptive is not None and self.is_world_process_zero():
+            write_json(folder / _ADAPTIVE_STATE, self._adaptive.state())
+
+    def _load_from_checkpoint(self, checkpoint_path: str, *others: Any) -> None:
+        super()._load_from_checkpoint(checkpoint_path, *others)
+        path = Path(checkpoint_path) / _ADAPTIVE_STATE
+        if path.is_file():
+            self._resumed_state = read_json(path, "the state of an adaptive alpha")
 
 
 def _prepare(model: SentenceTransformer, args: HybridTrainingArguments) -> None:
@@ -304,6 +371,7 @@ class _HybridCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.write_record()
+        self.trainer.write_alpha(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.write_record()

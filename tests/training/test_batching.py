@@ -35,7 +35,7 @@ def made(items: int, languages: int, has: float = 1.0, groups: int | None = None
 
 def check(sampler: HybridBatchSampler, epoch: int) -> None:
     """Every rule of an epoch, row by row: the slow reference."""
-    pairs, ranks = sampler.pairs, sampler.world_size
+    (pairs,), ranks = sampler.pairs.parts, sampler.world_size
     sampler.set_epoch(epoch)
     batches = list(sampler)
     plan = sampler.plan(epoch)

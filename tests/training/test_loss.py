@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
@@ -22,23 +24,30 @@ from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.training.cached_loss import Replay
 from beir_hybrid.training.forward import embed
-from beir_hybrid.training.loss import EXPLICIT_ONLY, HybridInfoNCELoss
+from beir_hybrid.training.loss import EXPLICIT_ONLY, IN_BATCH, HybridInfoNCELoss
 from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def reference(
-    columns: list[np.ndarray], temperature: float, labels: list[int] | None = None, symmetric: bool = False
+    columns: list[np.ndarray],
+    temperature: float,
+    labels: list[int] | None = None,
+    symmetric: bool = False,
+    groups: list[list[int]] | None = None,
+    negatives: str = IN_BATCH,
 ) -> float:
-    """The definition, a row at a time, in float64."""
-    queries, passages, *negatives = (c / np.linalg.norm(c, axis=1, keepdims=True) for c in columns)
+    """The definition, a row at a time, in float64. `groups` has a list for each row, one of each explicit negative."""
+    queries, passages, *more = (c / np.linalg.norm(c, axis=1, keepdims=True) for c in columns)
     labels = list(range(len(queries))) if labels is None else labels
+    groups = [[-1] * len(more)] * len(queries) if groups is None else groups
     total = 0.0
-    for ask, find, more in [(queries, passages, negatives), (passages, queries, [])][: 1 + symmetric]:
+    for ask, find, texts in [(queries, passages, more), (passages, queries, [])][: 1 + symmetric]:
         for i, vector in enumerate(ask):
-            others = [find[j] for j in range(len(find)) if j == i or labels[j] != labels[i]]
-            others += [row for column in more for row in column]
+            rows = range(len(find)) if negatives == IN_BATCH else [i]
+            others = [find[j] for j in rows if j == i or labels[j] != labels[i]]
+            others += [text[j] for k, text in enumerate(texts) for j in rows if groups[j][k] not in (labels[i], -2)]
             scores = np.array([vector @ other for other in others]) / temperature
             total += np.log(np.exp(scores - scores.max()).sum()) + scores.max() - vector @ find[i] / temperature
     return total / len(queries) / (1 + symmetric)
@@ -100,6 +109,87 @@ def test_explicit_negatives_only() -> None:
     for one in (loss, HybridInfoNCELoss(_Model(), 0.1, negatives=EXPLICIT_ONLY, mini_batch_size=2)):
         with pytest.raises(BeirHybridError, match="no column of explicit negatives"):
             one([{"x": torch.tensor(c)} for c in data[:2]])
+
+
+LABELS = [0, 1, 0, 2, 3, 1, 0]
+# Nobody's, fillers, the row's own group, another row's, and one that no row has.
+GROUPS = [[-1, 0], [-2, -2], [3, -1], [2, 2], [0, 9], [1, 1], [-1, -1]]
+
+
+@pytest.mark.parametrize("mini_batch_size", [None, 3])
+@pytest.mark.parametrize(("symmetric", "negatives"), [(False, IN_BATCH), (True, IN_BATCH), (False, EXPLICIT_ONLY)])
+@pytest.mark.parametrize("temperature", [0.02, 0.5])
+def test_negatives_whose_truth_is_known(
+    temperature: float, symmetric: bool, negatives: str, mini_batch_size: int | None
+) -> None:
+    data = columns(4)
+    loss = HybridInfoNCELoss(_Model(), temperature, symmetric, negatives, mini_batch_size)
+    table = torch.tensor([[label, *groups] for label, groups in zip(LABELS, GROUPS, strict=True)])
+    found = loss([{"x": torch.tensor(column)} for column in data], table)
+    wanted = reference(data, temperature, LABELS, symmetric, GROUPS, negatives)
+    assert found.item() == pytest.approx(wanted, abs=1e-6)
+    # Where nobody is answered, as with the rows' groups alone.
+    table[:, 1:] = -1
+    plain = [loss([{"x": torch.tensor(c)} for c in data], labels) for labels in (table, torch.tensor(LABELS))]
+    assert plain[0].item() == plain[1].item() != found.item()
+
+
+def test_a_row_without_negatives_has_no_loss() -> None:
+    data = [torch.tensor(column, requires_grad=True) for column in columns(4)]
+    table = torch.tensor([[0, 0, -2], [1, -1, -1], [2, -2, -2], [3, -1, 3], [4, 4, 4], [5, 0, -1], [6, -1, -1]])
+    loss = HybridInfoNCELoss(_Model(), 0.1, negatives=EXPLICIT_ONLY)
+    loss.from_embeddings(data, table).backward()
+    none_left = torch.tensor([0, 2, 4])
+    for column in data:
+        assert torch.count_nonzero(column.grad[none_left]) == 0
+        assert bool(column.grad[[1, 6]].any())
+    assert loss.from_embeddings([one[none_left] for one in data], table[none_left]).item() == 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(-2, 4), st.integers(-2, 4)), min_size=2, max_size=6),
+    st.booleans(), st.sampled_from([IN_BATCH, EXPLICIT_ONLY]), st.integers(0, 99),
+)  # fmt: skip
+def test_what_is_left_out_is_of_no_consequence(
+    rows: list[tuple[int, int, int]], symmetric: bool, negatives: str, seed: int
+) -> None:
+    symmetric = symmetric and negatives == IN_BATCH
+    table, data, generator = torch.tensor(rows), columns(4, seed, len(rows)), torch.Generator().manual_seed(seed)
+    loss = HybridInfoNCELoss(_Model(), 0.1, symmetric, negatives)
+    found = []
+    for _ in range(2):
+        # The texts of fillers are drawn anew; all else stays.
+        texts = [torch.tensor(column) for column in data]
+        for place, text in enumerate(texts[2:], 1):
+            filler = table[:, place] == -2
+            text[filler] = torch.randn(int(filler.sum()), 5, generator=generator).double()
+        texts = [text.requires_grad_() for text in texts]
+        value = loss.from_embeddings(texts, table)
+        value.backward()
+        for place, text in enumerate(texts[2:], 1):
+            assert torch.count_nonzero(text.grad[table[:, place] == -2]) == 0
+        found.append((value.item(), [text.grad for text in texts]))
+    assert found[0][0] == found[1][0]
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-12, rtol=0)
+    groups = [list(row[1:]) for row in rows]
+    wanted = reference(data, 0.1, [row[0] for row in rows], symmetric, groups, negatives)
+    assert found[0][0] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_labels_of_another_shape() -> None:
+    data = [torch.tensor(column) for column in columns(3)]
+    for shape in ((7, 3), (7, 1), (6,), (7, 2, 1)):
+        with pytest.raises(BeirHybridError, match=r"expected \(7,\).*\(7, 2\)"):
+            HybridInfoNCELoss(_Model()).from_embeddings(data, torch.zeros(shape, dtype=torch.long))
+
+
+def test_citations() -> None:
+    plain, cached = (HybridInfoNCELoss(_Model(), mini_batch_size=size).citation for size in (None, 8))
+    assert "2408.10536" in plain
+    assert "2101.06983" not in plain
+    assert "2408.10536" in cached
+    assert "2101.06983" in cached
 
 
 def test_float32_under_autocast() -> None:
@@ -270,8 +360,11 @@ dist.init_process_group("gloo")
 rank, generator, done = dist.get_rank(), torch.Generator().manual_seed(1), []
 every = torch.randn(4, 10, 5, generator=generator).double()
 mine = slice(5 * rank, 5 * rank + 5)
-for labels in (None, torch.tensor([0, 1, 2, 3, 3, 1, 1, 4, 0, 5])):
+groups = torch.tensor([0, 1, 2, 3, 3, 1, 1, 4, 0, 5])
+truth = torch.tensor([[-1, 9], [0, 1], [-2, 4], [3, 3], [4, -1], [-2, -2], [1, 0], [-1, 5], [0, -1], [2, -2]])
+for known in (None, groups, torch.cat([groups[:, None], truth], dim=1)):
     for count in (2, 4):
+        labels = known if known is None or known.ndim == 1 or count == 4 else known[:, :1]
         for symmetric in (False, True):
             for size in (None, 2):
                 settings = {"symmetric": symmetric, "mini_batch_size": size}
@@ -304,7 +397,7 @@ def test_two_processes_are_one_batch(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(result.read_text())
-    assert len(found) == 16
+    assert len(found) == 24
     for value, whole, error, alone in found:
         assert value == pytest.approx(whole, abs=1e-9)
         assert error < 1e-9

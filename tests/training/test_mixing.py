@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.training.batching import HybridBatchSampler
-from beir_hybrid.training.mixing import BatchKind, batching_name, language_shares, mixture, pair_choice, scheduled_alpha
+from beir_hybrid.training.mixing import BatchKind, batching_name, mixture, pair_choice, shares
 from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.rows import PairDataset
+from beir_hybrid.training.schedule import LinearAlpha
 from tests.training.test_batching import CODES, check, made
 
 KINDS = [kind.value for kind in BatchKind]
@@ -242,18 +243,18 @@ def test_moved_steps_follow_the_weights_too() -> None:
     assert close(counts["en"], counts["en"] + counts["ar"], 0.75)
 
 
-def test_language_shares() -> None:
+def test_shares_of_names() -> None:
     items, codes = np.array([80, 20]), ("en", "de")
     for setting, share in (("uniform", 0.5), ("proportional", 0.8), (1, 0.8), (2, 2 / 3), (math.inf, 0.5), (1e-4, 1.0)):
-        np.testing.assert_allclose(language_shares(setting, codes, items), [share, 1 - share])  # type: ignore[arg-type]
-    np.testing.assert_allclose(language_shares({"de": 3, "en": 1}, codes, items), [0.25, 0.75])
+        np.testing.assert_allclose(shares("language", setting, codes, items), [share, 1 - share])  # type: ignore[arg-type]
+    np.testing.assert_allclose(shares("language", {"de": 3, "en": 1}, codes, items), [0.25, 0.75])
     for setting, says in (
         ({"en": 1}, "no weight for de"), ({"en": 1, "de": 1, "fr": 1}, "'fr'"), ({"en": 0, "de": 0}, "above 0"),
         ({"en": 1, "de": -1}, "-1"), (0, "above 0"), (-2, "above 0"), (math.nan, "above 0"), (True, "above 0"),
         ("proportionl", "Did you mean 'proportional'"), (None, "language_weights is None"),
     ):  # fmt: skip
         with pytest.raises(BeirHybridError, match=says):
-            language_shares(setting, codes, items)  # type: ignore[arg-type]
+            shares("language", setting, codes, items)  # type: ignore[arg-type]
 
 
 def test_a_language_left_out_need_not_fill_a_batch() -> None:
@@ -333,14 +334,14 @@ def test_the_schedule_is_a_line_of_the_global_step() -> None:
     kinds = np.concatenate([sampler.plan(epoch).kind for epoch in range(25)]) == list(BatchKind).index(
         BatchKind.X_X_MONO
     )
-    alpha = scheduled_alpha(0.9, 0.1, np.arange(2500), 2000)
+    alpha = LinearAlpha(0.9, 0.1, 2000).of(np.arange(2500))
     assert alpha[0] == 0.9
     assert alpha[1999] == alpha[2400] == pytest.approx(0.1)
     for start in range(0, 2500, 250):
         part = slice(start, start + 250)
         spread = math.sqrt((alpha[part] * (1 - alpha[part])).sum())
         assert abs(kinds[part].sum() - alpha[part].sum()) < 4.5 * spread
-    assert scheduled_alpha(0.4, 0.1, np.arange(2), 1)[0] == 0.4
+    assert LinearAlpha(0.4, 0.1, 1).of(np.arange(2))[0] == 0.4
     ends = sampler.composition(3)["settings"]["alpha"]  # type: ignore[index]
     assert ends == {"start": 0.9, "end": 0.1, "steps": 2000}
 

@@ -293,7 +293,7 @@ def test_two_processes(tiny_model: Path, tmp_path: Path, toy_collection: Multili
         assert resumed["weights"] == whole["weights"] == ranks[0][0]["weights"]
     for one, other in zip(ranks[0][0]["batches"][:16], ranks[1][0]["batches"][:16], strict=True):
         item, query, passage = sampler.decode([*one, *other])
-        groups = sampler.pairs.item_group[item]
+        groups = sampler.pairs.groups(item)
         assert len(set(groups.tolist())) == 8
         assert len({q == p for q, p in zip(query.tolist(), passage.tolist(), strict=True)}) == 1
         assert (query != passage).all() or len(set(query.tolist())) == 1

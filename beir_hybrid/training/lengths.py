@@ -1,0 +1,46 @@
+"""How long the passages of an item are, so that rows of like length can share a batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from beir_hybrid.collections.texts import IntArray
+from beir_hybrid.training.joined import JoinedPairs
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class PassageLengths:
+    """Lengths relative to the mean of their language: a translation is about as long as its original, in tokens, while
+    its characters may be twice as many. Holds four bytes a text.
+
+    Args:
+        pairs: What is measured; every text is read once.
+    """
+
+    def __init__(self, pairs: JoinedPairs) -> None:
+        self._pairs = pairs
+        self._of_text = [np.fromiter(map(len, part.passage_texts), dtype=np.int32) for part in pairs.parts]
+        self._mean = np.ones((len(pairs.parts), len(pairs.languages)))
+        for source in range(len(pairs.parts)):
+            own = pairs.items_of(source)
+            some = np.arange(own.start, own.stop)[:: max(1, (own.stop - own.start) // 100_000)]
+            for language in range(len(pairs.languages)):
+                rows = pairs.passage_rows(source, some, language)
+                if (rows >= 0).any():
+                    self._mean[source, language] = max(1.0, float(self._of_text[source][rows[rows >= 0]].mean()))
+
+    def of(self, items: IntArray, language: int) -> FloatArray:
+        """The length of each item's passage in a language; in all that it has, on average, where the number is -1."""
+        found, source_of = np.zeros(len(items)), self._pairs.source_of(items)
+        for source in np.unique(source_of).tolist():
+            mine = np.flatnonzero(source_of == source)
+            total, count = np.zeros(len(mine)), np.zeros(len(mine))
+            for number in range(len(self._pairs.languages)) if language < 0 else (language,):
+                rows = self._pairs.passage_rows(source, items[mine], number)
+                there = rows >= 0
+                total[there] += self._of_text[source][rows[there]] / self._mean[source, number]
+                count += there
+            found[mine] = total / np.maximum(count, 1)
+        return found
