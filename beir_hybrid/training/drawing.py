@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -165,7 +165,8 @@ class EpochDrawing:
             # Whole steps of each source, where there are several.
             unit = self.rows if len(self.pairs.parts) > 1 else 1
             first, stop = (
-                len(order) // unit * (self.steps * one // self.blocks) // self.steps * unit for one in (block, block + 1)
+                len(order) // unit * (self.steps * one // self.blocks) // self.steps * unit
+                for one in (block, block + 1)
             )
             own = np.sort(order[first:stop]).astype(np.int64)
             known = self._usable[source]
@@ -243,6 +244,7 @@ class _Block:
             self.groups = _small_numbers(self.groups)
         self.source = pairs.source_of(self.items)
         self.used = np.zeros(len(self.items), dtype=bool)
+        self._drawn: dict[int, IntArray] = {}  # of slots, the languages that were drawn before the items were dealt
         # The streams: each slot in each source.
         slots, sources = drawing.slots, range(len(pairs.parts))
         self.eligible = [self._mask(slot, source) for slot in slots for source in sources]
@@ -268,7 +270,7 @@ class _Block:
             weight = slot.share * float(slot.sources[source])
             family = drawing.family(slot) if weight and (kind == _NUMBER[slot.kind]).any() else FIXED
             streams.append(Stream(mask, np.flatnonzero(drawn == number), family, weight))
-        before = self.used.copy()
+        before, languages = self.used.copy(), drawing.random(epoch, _PAIRS, piece)
         own, stream = hand_out(
             streams,
             self.groups,
@@ -276,10 +278,10 @@ class _Block:
             drawing.random(epoch, _ITEMS, piece),
             random,
             self.used,
-            self._length if drawing.lengths else None,
+            self._lengths(languages),
         )
         slot_of, width = stream // sources, len(pairs.languages)
-        query, passage = self._languages(own, slot_of, drawing.random(epoch, _PAIRS, piece))
+        query, passage = self._languages(own, slot_of, languages)
         ends = np.array([slot.query for slot in drawing.slots])
         crossing = kind == _NUMBER[BatchKind.X_Y]
         return EpochPlan(
@@ -291,32 +293,54 @@ class _Block:
             reused=_repeats(own) + before[own].sum(axis=1),
         )
 
-    def _length(self, stream: int, cards: IntArray) -> FloatArray:
-        lengths, slot = self.drawing.lengths, self.drawing.slots[stream // len(self.drawing.pairs.parts)]
-        assert lengths is not None
-        return lengths.of(self.items[cards], slot.passage)
-
     def _languages(self, own: IntArray, slot_of: IntArray, random: np.random.Generator) -> tuple[IntArray, IntArray]:
         """The languages of the questions and passages of each row, shape (steps, rows)."""
-        slots, pairs, rows = self.drawing.slots, self.drawing.pairs, self.drawing.rows
+        slots, rows = self.drawing.slots, self.drawing.rows
         ends = np.array([(slot.query, slot.passage) for slot in slots])
         query, passage = (np.repeat(side[slot_of][:, None], rows, axis=1) for side in ends.T)
         for number, slot in enumerate(slots):
-            if slot.query >= 0:
-                continue
-            loose = slot_of == number
-            items, width = self.items[own[loose].ravel()], len(pairs.languages)
-            if slot.kind is BatchKind.X_X:
-                first = second = draw_true(pairs.both.table(items, width), random)
-            else:
-                choice = self.drawing.able.choice
-                asks, answers = pairs.asks.table(items, width), pairs.answers.table(items, width)
-                if choice.plain:
-                    first, second = draw_pairs(asks, answers, random)
-                else:
-                    first, second = draw_weighted_pairs(asks, answers, choice.weight, random)
-            query[loose], passage[loose] = first.reshape(-1, rows), second.reshape(-1, rows)
+            if slot.query < 0:
+                loose = slot_of == number
+                cards = own[loose].ravel()
+                known = self._drawn.get(number)
+                first, second = self._draw_languages(slot, cards, random) if known is None else known[:, cards]
+                query[loose], passage[loose] = first.reshape(-1, rows), second.reshape(-1, rows)
         return query, passage
+
+    def _draw_languages(self, slot: Slot, cards: IntArray, random: np.random.Generator) -> tuple[IntArray, IntArray]:
+        """Languages of question and passage for each item, where rows draw their own."""
+        pairs, choice = self.drawing.pairs, self.drawing.able.choice
+        items, width = self.items[cards], len(pairs.languages)
+        if slot.kind is BatchKind.X_X:
+            drawn = draw_true(pairs.both.table(items, width), random)
+            return drawn, drawn
+        asks, answers = pairs.asks.table(items, width), pairs.answers.table(items, width)
+        if choice.plain:
+            return draw_pairs(asks, answers, random)
+        return draw_weighted_pairs(asks, answers, choice.weight, random)
+
+    def _lengths(self, random: np.random.Generator) -> Callable[[int, IntArray], FloatArray] | None:
+        """How long the passages of a stream's items are. Rows that draw their languages draw them now: it matters."""
+        self._drawn = {}
+        lengths, slots, sources = self.drawing.lengths, self.drawing.slots, len(self.drawing.pairs.parts)
+        if lengths is None:
+            return None
+
+        def of(stream: int, cards: IntArray) -> FloatArray:
+            number = stream // sources
+            slot = slots[number]
+            if slot.query >= 0:
+                return lengths.of(self.items[cards], slot.passage)
+            known = self._drawn.setdefault(number, np.zeros((2, len(self.items)), dtype=np.int64))
+            known[:, cards] = self._draw_languages(slot, cards, random)
+            found = np.empty(len(cards))
+            passage = known[1, cards]
+            for language in np.unique(passage).tolist():
+                mine = passage == language
+                found[mine] = lengths.of(self.items[cards[mine]], language)
+            return found
+
+        return of
 
 
 def _small_numbers(groups: IntArray) -> IntArray:

@@ -32,15 +32,10 @@ class PassageLengths:
                     self._mean[source, language] = max(1.0, float(self._of_text[source][rows[rows >= 0]].mean()))
 
     def of(self, items: IntArray, language: int) -> FloatArray:
-        """The length of each item's passage in a language; in all that it has, on average, where the number is -1."""
+        """The length of each item's passage in a language, which it has."""
         found, source_of = np.zeros(len(items)), self._pairs.source_of(items)
         for source in np.unique(source_of).tolist():
-            mine = np.flatnonzero(source_of == source)
-            total, count = np.zeros(len(mine)), np.zeros(len(mine))
-            for number in range(len(self._pairs.languages)) if language < 0 else (language,):
-                rows = self._pairs.passage_rows(source, items[mine], number)
-                there = rows >= 0
-                total[there] += self._of_text[source][rows[there]] / self._mean[source, number]
-                count += there
-            found[mine] = total / np.maximum(count, 1)
+            mine = source_of == source
+            rows = self._pairs.passage_rows(source, items[mine], language)
+            found[mine] = self._of_text[source][rows] / self._mean[source, language]
         return found
