@@ -23,6 +23,7 @@ from beir_hybrid.training.batching import HybridBatchSampler
 from beir_hybrid.training.loss import HybridInfoNCELoss
 from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.rows import HybridDataCollator, PairDataset, training_prompts
+from beir_hybrid.training.trainer import freeze_embeddings
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "lareqa"
 BATCH, ROUNDS, RATIO = 32, 3, 1.3
@@ -61,7 +62,7 @@ def main() -> None:
         return
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 12
     encoder = DenseEncoder("bundled:multilingual-e5-small", progress=False)
-    encoder.model.transformers_model.get_input_embeddings().requires_grad_(False)
+    freeze_embeddings(encoder.model)
     pairs = ParallelPairs.from_collection(load_collection("mlqa-r", data_dir=SHARED))
     collator = HybridDataCollator(encoder.model.preprocess, prompts=training_prompts(None, encoder.model.prompts))
     loss = HybridInfoNCELoss(encoder.model)
