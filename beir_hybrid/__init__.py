@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from beir_hybrid.evaluation.measures import RankDistance
     from beir_hybrid.training.batching import HybridBatchSampler
     from beir_hybrid.training.pairs import ParallelPairs
-    from beir_hybrid.training.sources import read_pairs
+    from beir_hybrid.training.sources import read_hub, read_ir_datasets, read_pairs, read_parallel_text
     from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
 
 _HOMES = {
@@ -49,7 +49,10 @@ _HOMES = {
     "load_collection": "collections.registry",
     "load_setting": "collections.registry",
     "prepare_beir": "collections.formats.beir_export",
-    "read_pairs": "training.sources",
+    "read_hub": "training.sources.hub",
+    "read_ir_datasets": "training.sources.irds",
+    "read_pairs": "training.sources.pair_files",
+    "read_parallel_text": "training.sources.parallel_text",
     "register": "collections.formats.irds",
 }
 
@@ -77,7 +80,10 @@ __all__ = [
     "load_collection",
     "load_setting",
     "prepare_beir",
+    "read_hub",
+    "read_ir_datasets",
     "read_pairs",
+    "read_parallel_text",
     "register",
 ]
 

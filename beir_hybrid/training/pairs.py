@@ -175,10 +175,6 @@ class ParallelPairs:
         name = f"{int(mask.sum())} of {len(self)} items, seed {seed}"
         return self._take(~mask, f"{self.source} without held-out {name}"), self._take(mask, f"{self.source}, {name}")
 
-    def renumbered(self) -> ParallelPairs:
-        """The same with groups numbered from 0 without gaps."""
-        return self._take(np.ones(len(self), dtype=bool), self.source)
-
     def _take(self, mask: npt.NDArray[np.bool_], source: str) -> ParallelPairs:
         known, numbers = np.unique(self.item_group[mask], return_inverse=True)
         names = np.full(int(self.item_group.max()) + 1, -1, dtype=np.int64)

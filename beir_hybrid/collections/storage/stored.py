@@ -8,9 +8,10 @@ import re
 import shutil
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,9 @@ from beir_hybrid.collections.storage.storing import Row
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import atomic_folder, check_writable, read_json
 
-__all__ = ["Column", "Row", "RowOf", "StoredTexts", "open_or_build"]
+__all__ = ["Column", "Row", "RowOf", "StoredTexts", "Table", "mapped", "open_or_build", "open_or_make"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,22 +75,47 @@ def open_or_build(folder: Path, rows: Callable[[], Iterable[Row]], what: str) ->
         BeirHybridError: two rows have one id, a text cannot be encoded or is too long, there are no rows, or `folder`
             cannot be written or holds something else.
     """
-    if found := _open(folder):
+
+    def make(temporary: Path) -> None:
+        storing.write_store(temporary, rows(), what)
+        written = _open(temporary)
+        if written and (repeat := written.row_of.first_repeat()):
+            first, again = repeat
+            raise BeirHybridError(
+                f"{what}: the id {written.ids[again]!r} comes twice, in rows {first} and {again} (from 0); "
+                "ids must differ."
+            )
+
+    return open_or_make(folder, _open, make, storing.FILES, what)
+
+
+def open_or_make(
+    folder: Path,
+    opened: Callable[[Path], _T | None],
+    make: Callable[[Path], None],
+    files: AbstractSet[str],
+    what: str,
+) -> _T:
+    """What `opened` finds in `folder`; where that is nothing, `make` fills a folder first, which is there whole or not.
+
+    Args:
+        opened: What is in a folder; None where it is not a whole store of this version.
+        make: Writes the files of a store into the empty folder it is given.
+        files: The names of the files that such a store may have; a folder with others is someone else's.
+        what: What is stored, for errors.
+
+    Raises:
+        BeirHybridError: `folder` cannot be written, or holds something else.
+    """
+    if (found := opened(folder)) is not None:
         return found
     with _locked(folder):
-        if found := _open(folder):
+        if (found := opened(folder)) is not None:
             return found
-        _clear(folder)
+        _clear(folder, files)
         with atomic_folder(folder, replace=True) as temporary:
-            storing.write_store(temporary, rows(), what)
-            written = _open(temporary)
-            if written and (repeat := written.row_of.first_repeat()):
-                first, again = repeat
-                raise BeirHybridError(
-                    f"{what}: the id {written.ids[again]!r} comes twice, in rows {first} and {again} (from 0); "
-                    "ids must differ."
-                )
-        if found := _open(folder):
+            make(temporary)
+        if (found := opened(folder)) is not None:
             return found
     raise BeirHybridError(f"{folder}: the store of {what} cannot be read back; is the disk sound?")
 
@@ -95,7 +123,7 @@ def open_or_build(folder: Path, rows: Callable[[], Iterable[Row]], what: str) ->
 class Column(Sequence[str]):
     """One column of a store."""
 
-    def __init__(self, table: _Table, name: str) -> None:
+    def __init__(self, table: Table, name: str) -> None:
         self._table, self._name = table, name
 
     def __len__(self) -> int:
@@ -179,14 +207,18 @@ class RowOf(Mapping[str, int]):
         return None
 
 
-class _Table:
-    """The record batches of a store; `starts` has the first row of each, and at the end the number of rows."""
+class Table:
+    """The record batches of a store; `starts` has the first row of each, and at the end the number of rows.
 
-    def __init__(self, path: Path, starts: list[int]) -> None:
+    Raises:
+        ValueError: the file is not a table of this schema with so many batches.
+    """
+
+    def __init__(self, path: Path, starts: list[int], schema: pa.Schema) -> None:
         self.starts = starts
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self._batches: dict[int, pa.RecordBatch] = {}  # of addresses, not of texts
-        if self._reader.schema != storing.SCHEMA or self._reader.num_record_batches != len(starts) - 1:
+        if self._reader.schema != schema or self._reader.num_record_batches != len(starts) - 1:
             raise ValueError(f"{path}: not the table that the manifest describes")
 
     def column(self, batch: int, name: str) -> pa.StringArray:
@@ -202,15 +234,15 @@ def _open(folder: Path) -> StoredTexts | None:
         sizes = {name: (folder / name).stat().st_size for name in storing.FILES - {storing.MANIFEST}}
         if manifest["version"] != storing.VERSION or manifest["bytes"] != sizes:
             return None
-        table = _Table(folder / storing.TABLE, manifest["starts"])
+        table = Table(folder / storing.TABLE, manifest["starts"], storing.SCHEMA)
         ids = Column(table, "id")
-        hashes, rows = (_mapped(folder / name, dtype) for name, dtype in ((storing.HASH, "<u8"), (storing.ROW, "<i8")))
+        hashes, rows = (mapped(folder / name, dtype) for name, dtype in ((storing.HASH, "<u8"), (storing.ROW, "<i8")))
         return StoredTexts(
             folder,
             ids,
             Column(table, "title"),
             Column(table, "text"),
-            _mapped(folder / storing.LANGUAGE, "<i2"),
+            mapped(folder / storing.LANGUAGE, "<i2"),
             tuple(manifest["languages"]),
             RowOf(ids, hashes, rows),
             manifest["digest"],
@@ -219,7 +251,8 @@ def _open(folder: Path) -> StoredTexts | None:
         return None
 
 
-def _mapped(path: Path, dtype: str) -> npt.NDArray[Any]:
+def mapped(path: Path, dtype: str) -> npt.NDArray[Any]:
+    """The numbers in a file, which are read from there when they are used."""
     return np.memmap(path, dtype, "r").view(np.ndarray)
 
 
@@ -238,9 +271,9 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, files: AbstractSet[str]) -> None:
     """Refuse a folder of something else; remove what builds that were killed have left beside it."""
-    if folder.exists() and not (folder.is_dir() and {entry.name for entry in folder.iterdir()} <= storing.FILES):
+    if folder.exists() and not (folder.is_dir() and {entry.name for entry in folder.iterdir()} <= files):
         raise BeirHybridError(f"{folder}: exists and is not a store of texts; name another folder.")
     leftover = re.compile(rf"\.{re.escape(folder.name)}\.[a-z0-9_]{{8}}\.(part|old)")  # as `atomic_folder` names them
     for entry in folder.parent.iterdir():

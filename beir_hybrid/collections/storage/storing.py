@@ -56,9 +56,9 @@ def write_store(folder: Path, rows: Iterable[Row], what: str) -> None:
     ):
         for batch in _batches(rows, what):
             ids, titles, texts, codes = _encoded(batch, starts[-1], what)
-            columns = [_array(values) for values in (ids, titles, texts)]
+            columns = [string_array(values) for values in (ids, titles, texts)]
             table.write_batch(pa.record_batch(columns, schema=SCHEMA))
-            state.update(_with_lengths([*columns, _array(codes)]))
+            state.update(_with_lengths([*columns, string_array(codes)]))
             numbers = [languages.setdefault(code, len(languages)) for code in codes]
             if len(languages) > np.iinfo(np.int16).max:
                 raise BeirHybridError(f"{what}: more than {np.iinfo(np.int16).max} languages; is the field right?")
@@ -119,7 +119,8 @@ def _encoded(batch: tuple[list[str], ...], start: int, what: str) -> list[list[b
         ) from None
 
 
-def _array(values: list[bytes]) -> pa.StringArray:
+def string_array(values: list[bytes]) -> pa.StringArray:
+    """A column of strings, from their UTF-8; together they must be below 2 GiB."""
     offsets = np.zeros(len(values) + 1, dtype=np.int32)
     np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=offsets[1:])
     return pa.Array.from_buffers(

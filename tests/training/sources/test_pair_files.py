@@ -25,11 +25,6 @@ ROWS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("BEIR_HYBRID_CACHE", str(tmp_path / "cache"))
-
-
 def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
@@ -76,7 +71,12 @@ def test_several_files_are_one_source_and_languages_can_be_chosen(tmp_path: Path
         ([{"item": "1", "language": "en", "query": "a"}], "line 1: no 'passage'"),
         ([*ROWS, {"language": "en", "query": "a", "passage": "b"}], r"line 6: .*item"),
         ([{**ROWS[0], "query": "  "}], r"line 1: 'query' is empty"),
-        ([{**ROWS[0], "negatives": ["x"]}], r"line 1: explicit negatives are not supported"),
+        ([{**ROWS[0], "negatives": "x"}], r"line 1: 'negatives' is not a list of strings"),
+        ([{**ROWS[0], "negatives": ["x", 3]}], r"line 1: 'negatives' is not a list of strings"),
+        ([{**ROWS[0], "negatives": ["x", " "]}], r"line 1: 'negatives' is not a list of strings"),
+        ([{**ROWS[0], "negatives": ["x", "bees "]}], r"line 1: the passage 'bees' is among its own 'negatives'"),
+        ([{**ROWS[0], "language": 3}], r"line 1: 'language' is a JSON number"),
+        ([{**ROWS[0], "query": "\ud800"}], r"line 1.*not valid JSON"),
         ([*ROWS, ROWS[1]], r"the item '1' is there twice in de \(again in row 6\)"),
         ([], "no texts at all"),
     ],
@@ -84,6 +84,38 @@ def test_several_files_are_one_source_and_languages_can_be_chosen(tmp_path: Path
 def test_what_is_wrong_is_said_with_its_row(tmp_path: Path, rows: list[dict[str, Any]], says: str) -> None:
     with pytest.raises(BeirHybridError, match=says):
         read_pairs(lines(tmp_path / "mine.jsonl", rows))
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_negatives_stand_beside_their_passage(tmp_path: Path, ending: str) -> None:
+    rows = [{**row, "item": str(row["item"]), "negatives": None} for row in ROWS]
+    rows[0]["negatives"], rows[2]["negatives"] = ["wasps", " ants"], ["bees", "flies"]
+    path = tmp_path / f"mine.{ending}"
+    if ending == "parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        lines(path, rows)
+    pairs = read_pairs(path)
+    assert pairs.negatives is not None
+    groups = pairs.item_group.tolist()
+    assert pairs.negatives.of(0 * 3 + 1, 9) == (["wasps", " ants"], [-1, groups[1]])
+    assert pairs.negatives.of(1 * 3 + 1, 9) == (["bees", "flies"], [groups[0], -1])
+    assert pairs.negatives.of(0, 9) == ([], [])
+    assert int(pairs.negatives.start[-1]) == 4
+    assert read_pairs(lines(tmp_path / "none.jsonl", ROWS)).negatives is None
+
+
+def test_the_file_of_a_repeated_item_is_named(tmp_path: Path) -> None:
+    files = [lines(tmp_path / "a.jsonl", ROWS), lines(tmp_path / "b.jsonl", [ROWS[4] | {"item": 9}, ROWS[1]])]
+    with pytest.raises(BeirHybridError, match=r"b\.jsonl: the item '1' is there twice in de \(again in row 2\)"):
+        read_pairs(files)
+
+
+def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
+    path = lines(tmp_path / "mine.jsonl", ROWS)
+    before = read_pairs(path)
+    lines(path, ROWS[:2])
+    assert (len(before), len(read_pairs(path))) == (4, 1)
 
 
 def test_wrong_calls(tmp_path: Path) -> None:
