@@ -93,6 +93,8 @@ class ParallelPairs:
     ) -> ParallelPairs:
         """The pairs of a collection: an item's passage in a language is the first there that answers it.
 
+        Passages that were judged not to answer it, as in MIRACL, are its explicit negatives.
+
         Args:
             collection: The data.
             languages: The codes to keep, in this order; all of the collection's when not given.
@@ -119,16 +121,19 @@ class ParallelPairs:
         usable = np.flatnonzero((query_row >= 0).any(axis=1) & (passage_row >= 0).any(axis=1))
         if not len(usable):
             raise BeirHybridError(f"{collection.name}: no item has a question and a passage in {', '.join(codes)}.")
+        mask = np.zeros(items, dtype=bool)
+        mask[usable] = True
         return cls(
             languages=codes,
             query_texts=queries.texts,
             passage_texts=collection.passages.full_texts,
-            query_row=query_row[usable],
-            passage_row=passage_row[usable],
-            item_group=_from_zero(group[usable]),
+            query_row=query_row,
+            passage_row=passage_row,
+            item_group=group,
             source=collection.name,
             digest=collection.digest,
-        )
+            negatives=_negatives(collection, columns, group),
+        )._take(mask, collection.name)
 
     def __len__(self) -> int:
         return len(self.item_group)
@@ -222,6 +227,20 @@ def _item_groups(collection: MultilingualCollection, item_of_link: IntArray) -> 
     return components
 
 
-def _from_zero(group: IntArray) -> IntArray:
-    numbers: IntArray = np.unique(group, return_inverse=True)[1].astype(np.int64)
-    return numbers
+def _negatives(collection: MultilingualCollection, columns: Sequence[int], group: IntArray) -> Negatives | None:
+    """The passages that were judged not to answer an item; None where nobody judged so. `columns` are languages."""
+    judged, relevant = collection.judgements, collection.relevant
+    bad = np.flatnonzero(judged.grades <= 0)
+    column = np.full(len(collection.languages), -1, dtype=np.int64)
+    column[columns] = np.arange(len(columns))
+    column_of = column[collection.passages.language[judged.passages[bad]]]
+    bad, column_of = bad[column_of >= 0], column_of[column_of >= 0]
+    if not len(bad):
+        return None
+    cell = collection.query_item[judged.queries[bad]] * len(columns) + column_of
+    row = judged.passages[bad[np.argsort(cell, kind="stable")]]
+    counts = np.bincount(cell, minlength=len(collection.items) * len(columns))
+    answers = np.full(len(collection.passages), -1, dtype=np.int64)
+    answers[relevant.passages] = group[collection.query_item[relevant.queries]]
+    start = np.append(0, np.cumsum(counts)).astype(np.int64)
+    return Negatives(collection.passages.full_texts, start, row, answers[row])

@@ -6,11 +6,13 @@ import sys
 import numpy as np
 import pytest
 
+from beir_hybrid.collections import registry
 from beir_hybrid.collections.builder import CollectionBuilder, Judgement, judged_collection
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.training.pairs import ParallelPairs
+from tests.data import MIRACL_MINI, needs_miracl_mini
 
 INFO = CollectionInfo("CC0-1.0", "", "made by the tests")
 
@@ -110,3 +112,30 @@ def test_a_titled_passage_is_trained_on_with_its_title() -> None:
     collection = judged_collection("titled", ("sw",), queries, passages, judgements, info, kinds=("mono",))
     pairs = ParallelPairs.from_collection(collection)
     assert [pairs.pair(item, 0, 0) for item in range(2)] == [("a?", "T x"), ("b?", "y")]
+
+
+@needs_miracl_mini
+def test_judged_passages_that_do_not_answer_are_negatives() -> None:
+    collection = registry.load_collection(str(MIRACL_MINI), languages=["sw", "fi"])
+    pairs = ParallelPairs.from_collection(collection)
+    assert pairs.negatives is not None
+    judged, total = collection.judgements, 0
+    for item in range(len(pairs)):
+        for language, code in enumerate(pairs.languages):
+            if pairs.query_row[item, language] < 0:
+                continue
+            query = int(pairs.query_row[item, language])
+            part = slice(int(judged.start[query]), int(judged.start[query + 1]))
+            bad = [
+                row for row, grade in zip(judged.passages[part].tolist(), judged.grades[part].tolist(), strict=True)
+                if grade <= 0
+            ]  # fmt: skip
+            texts, groups = pairs.negatives.of(item * 2 + language, 99)
+            assert texts == [collection.passages.full_texts[row] for row in bad]
+            assert {collection.languages[collection.passages.language[row]] for row in bad} <= {code}
+            for row, group in zip(bad, groups, strict=True):
+                owners = pairs.item_group[(pairs.passage_row == row).any(axis=1)]
+                assert group >= 0 or not len(owners)
+                assert set(owners.tolist()) <= {group}
+            total += len(bad)
+    assert total == len(pairs.negatives.row) > 300
