@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from beir_hybrid.evaluation.during_training import GridEvaluator
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.measures import RankDistance
+    from beir_hybrid.training.arguments import HybridTrainingArguments
     from beir_hybrid.training.batching import HybridBatchSampler
     from beir_hybrid.training.pairs import ParallelPairs
     from beir_hybrid.training.sources import read_hub, read_ir_datasets, read_pairs, read_parallel_text
-    from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
+from beir_hybrid.training.trainer import HybridTrainer
 
 _HOMES = {
     "CollectionInfo": "collections.collection",
@@ -34,7 +35,7 @@ _HOMES = {
     "GridEvaluator": "evaluation.during_training",
     "HybridBatchSampler": "training.batching",
     "HybridTrainer": "training.trainer",
-    "HybridTrainingArguments": "training.trainer",
+    "HybridTrainingArguments": "training.arguments",
     "MultilingualCollection": "collections.collection",
     "ParallelPairs": "training.pairs",
     "Request": "collections.spec",

@@ -130,7 +130,7 @@ class HybridBatchSampler:
             repeat_items=repeat_items,
             length_bucketing=length_bucketing,
         )
-        self.items, self.steps = self._drawing.items, self._drawing.steps
+        self.items, self.steps = self._drawing.supply.items, self._drawing.steps
         self._counted: dict[tuple[int, int], tuple[IntArray, ...]] = {}  # of whole pieces, for records
 
     def __len__(self) -> int:
@@ -206,7 +206,7 @@ class HybridBatchSampler:
             settings["pairs"] = "all" if self._choice.plain and self.pair_per == "row" else weights
         if len(self.pairs.parts) > 1:
             names = [part.source for part in self.pairs.parts]
-            demand = zip(names, self._drawing.demand.tolist(), strict=True)
+            demand = zip(names, self._drawing.supply.demand.tolist(), strict=True)
             settings["sources"] = {name: share for name, share in demand if share}
         return settings
 

@@ -25,16 +25,11 @@ from beir_hybrid.training.planning import (
     hand_out,
 )
 from beir_hybrid.training.schedule import AdaptiveAlpha, LinearAlpha
+from beir_hybrid.training.supply import Supply
 
 # Each decision of an epoch draws from a random stream of its own.
 _KINDS, _LANGUAGES, _ITEMS, _PAIRS, _STEP_PAIRS, _SOURCES, _BLOCKS = range(7)
 _NUMBER = {kind: number for number, kind in enumerate(BatchKind)}
-_ORDER = (BatchKind.X_X_MONO, BatchKind.EN_EN, BatchKind.X_X, BatchKind.X_Y)
-"""Of slots: where several are equally scarce, those that are the least particular take their items last."""
-BLOCK = 1 << 18
-"""Items that are dealt together: of more, each epoch cuts a new random order into blocks of about this size."""
-_PLENTY = 64
-"""Steps that the different answers of a language must fill in a block; where there are fewer, blocks are larger."""
 
 
 class Piece(NamedTuple):
@@ -55,12 +50,6 @@ class EpochDrawing:
         seed: At least 0.
         schedule: How alpha changes, where it does.
         repeat_items, length_bucketing: See HybridBatchSampler.
-
-    Attributes:
-        slots: What a step can be.
-        demand: Shape (sources,): the share of the rows that each is to give.
-        items: How many items serve for any step.
-        steps: Global steps of an epoch.
     """
 
     def __init__(
@@ -75,51 +64,16 @@ class EpochDrawing:
         length_bucketing: bool = False,
     ) -> None:
         self.able, self.pairs, self.mixture, self.seed, self.schedule = able, able.pairs, mixture, seed, schedule
-        self.rows = rows = able.batch_size * able.world_size
         self._language_shares, self._repeat, self._bucketing = language_shares, repeat_items, length_bucketing
-        blocks = max(1, len(self.pairs) // BLOCK)
-        able.enough = max(able.enough, _PLENTY * rows * blocks if blocks > 1 else 0)
-        self.slots = able.slots([kind for kind in _ORDER if kind in mixture], language_shares)
-        self.demand: FloatArray = np.zeros(len(self.pairs.parts))
-        for slot in self.slots:
-            self.demand += mixture[slot.kind] * slot.share * slot.sources
-        usable = able.usable(self.slots)
-        self.items = int(usable.sum())
-        # By source, and no more than needed: where everything serves, there is nothing to remember.
-        self._usable: list[IntArray | None] = []
-        counts = []
-        for source in range(len(self.pairs.parts)):
-            own = usable[self.pairs.items_of(source)]
-            counts.append(int(own.sum()))
-            self._usable.append(None if own.all() else np.flatnonzero(own).astype(self._index_type))
-        self._counts = np.array(counts)
-        self.steps = self.items // rows
-        if len(counts) > 1 and not repeat_items:
-            asked = self.demand > 0
-            self.steps = max(1, int((self._counts[asked] / (rows * self.demand[asked])).min() + 1e-9))
-        self.blocks = min(blocks, *(self._fitting_blocks(slot) for slot in self.slots), max(1, self.steps))
-        if len(counts) > 1 and not repeat_items:
-            # What is left of a source when no whole step is, in each block, is of no use.
-            left = len(counts) * self.blocks if self.blocks > 1 else 0
-            self.steps = max(1, min(self.steps, int((self._counts // rows).sum()) - left))
-        self._order: tuple[int, list[IntArray]] | None = None
-        self._plans: dict[
-            tuple[int, int], EpochPlan
-        ] = {}  # the last two: a record looks back where a loader looks ahead
+        self.supply = Supply(able, mixture, language_shares, repeat_items)
+        self.slots, self.steps, self.rows = self.supply.slots, self.supply.steps, self.supply.rows
+        # The last two: a record looks back where a loader looks ahead.
+        self._plans: dict[tuple[int, int], EpochPlan] = {}
         self._block: _Block | None = None
-
-    @property
-    def _index_type(self) -> type[np.signedinteger]:
-        return np.int32 if len(self.pairs) < 2**31 else np.int64
-
-    def _fitting_blocks(self, slot: Slot) -> int:
-        """Into how many blocks the data can be cut so that each has plenty for this slot."""
-        used = slot.answers[slot.sources > 0]
-        return max(1, int(used.min()) // (_PLENTY * self.rows))
 
     def pieces(self, epoch: int) -> list[Piece]:
         """The pieces of an epoch, in order: blocks, cut where an adaptive alpha changes."""
-        cuts = [self.steps * block // self.blocks for block in range(self.blocks + 1)]
+        cuts = [self.supply.block_start(block) for block in range(self.supply.blocks + 1)]
         found = []
         for block, (first, stop) in enumerate(pairwise(cuts)):
             while first < stop:
@@ -138,8 +92,7 @@ class EpochDrawing:
             block = self._block
             if block is None or (block.epoch, block.number, block.next) != (epoch, piece.block, piece.first):
                 # The pieces of a block share its items: those before this one must be drawn first.
-                start = self.steps * piece.block // self.blocks
-                block = self._block = _Block(self, epoch, piece.block, start)
+                block = self._block = _Block(self, epoch, piece.block)
                 for earlier in self.pieces(epoch)[:number]:
                     if earlier.block == piece.block:
                         block.draw(earlier)
@@ -147,31 +100,6 @@ class EpochDrawing:
                 del self._plans[next(iter(self._plans))]
             self._plans[epoch, number] = block.draw(piece)
         return self._plans[epoch, number]
-
-    def block_items(self, epoch: int, block: int) -> IntArray:
-        """The items of a block, ascending."""
-        if self.blocks == 1:
-            return np.arange(len(self.pairs))
-        if self._order is None or self._order[0] != epoch:
-            random = self.random(epoch, _BLOCKS)
-            orders: list[IntArray] = []
-            for count in self._counts.tolist():
-                order = np.arange(count, dtype=self._index_type)
-                random.shuffle(order)
-                orders.append(order)
-            self._order = (epoch, orders)
-        parts = []
-        for source, order in enumerate(self._order[1]):
-            # Whole steps of each source, where there are several.
-            unit = self.rows if len(self.pairs.parts) > 1 else 1
-            first, stop = (
-                len(order) // unit * (self.steps * one // self.blocks) // self.steps * unit
-                for one in (block, block + 1)
-            )
-            own = np.sort(order[first:stop]).astype(np.int64)
-            known = self._usable[source]
-            parts.append((own if known is None else known[own]) + self.pairs.start[source])
-        return np.concatenate(parts)
 
     def draw_kinds(self, epoch: int, piece: Piece, random: np.random.Generator) -> IntArray:
         """The kind of each step, as its number."""
@@ -235,12 +163,12 @@ class EpochDrawing:
 class _Block:
     """The items of a block, and which of them are used."""
 
-    def __init__(self, drawing: EpochDrawing, epoch: int, number: int, first: int) -> None:
-        self.drawing, self.epoch, self.number, self.next = drawing, epoch, number, first
-        pairs = drawing.pairs
-        self.items = drawing.block_items(epoch, number)
+    def __init__(self, drawing: EpochDrawing, epoch: int, number: int) -> None:
+        pairs, supply = drawing.pairs, drawing.supply
+        self.drawing, self.epoch, self.number, self.next = drawing, epoch, number, supply.block_start(number)
+        self.items = supply.block_items(epoch, number, drawing.random(epoch, _BLOCKS))
         self.groups = pairs.groups(self.items)
-        if drawing.blocks > 1:
+        if supply.blocks > 1:
             self.groups = _small_numbers(self.groups)
         self.source = pairs.source_of(self.items)
         self.used = np.zeros(len(self.items), dtype=bool)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.training import drawing
+from beir_hybrid.training import supply
 from beir_hybrid.training.batching import HybridBatchSampler
 from beir_hybrid.training.mixing import BatchKind
 from beir_hybrid.training.pairs import ParallelPairs
@@ -144,8 +144,8 @@ def test_a_source_serves_what_it_holds() -> None:
 
 @pytest.mark.parametrize("chosen", [{}, {"batching": "x-y"}, {"length_bucketing": True}, {"world_size": 2}])
 def test_blocks(monkeypatch: pytest.MonkeyPatch, chosen: dict[str, Any]) -> None:
-    monkeypatch.setattr(drawing, "BLOCK", 400)
-    monkeypatch.setattr(drawing, "_PLENTY", 4)
+    monkeypatch.setattr(supply, "BLOCK", 400)
+    monkeypatch.setattr(supply, "_PLENTY", 4)
     parts = [full("a", "abc", 1700), full("b", "bcd", 1000)]
     settings_: dict[str, Any] = {"batch_size": 8, "seed": 4, **chosen}
     sampler = HybridBatchSampler(parts, **settings_)
@@ -166,12 +166,12 @@ def test_blocks(monkeypatch: pytest.MonkeyPatch, chosen: dict[str, Any]) -> None
 
 
 def test_scarce_languages_make_blocks_larger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing, "BLOCK", 400)
+    monkeypatch.setattr(supply, "BLOCK", 400)
     pairs = full("a", "ab", 4000)
-    assert HybridBatchSampler(pairs, 4)._drawing.blocks == 10
+    assert HybridBatchSampler(pairs, 4)._drawing.supply.blocks == 10
     pairs.query_row[600:, 1] = -1
-    assert HybridBatchSampler(pairs, 4)._drawing.blocks == 600 // (64 * 4)
-    assert HybridBatchSampler(pairs, 8)._drawing.blocks == 1
+    assert HybridBatchSampler(pairs, 4)._drawing.supply.blocks == 600 // (64 * 4)
+    assert HybridBatchSampler(pairs, 8)._drawing.supply.blocks == 1
 
 
 @pytest.mark.parametrize("batching", ["x-x-mono", "x-y"])
