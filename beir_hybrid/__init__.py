@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from beir_hybrid.training.batching import HybridBatchSampler
     from beir_hybrid.training.pairs import ParallelPairs
     from beir_hybrid.training.sources import read_hub, read_ir_datasets, read_pairs, read_parallel_text
-from beir_hybrid.training.trainer import HybridTrainer
+    from beir_hybrid.training.trainer import HybridTrainer
 
 _HOMES = {
     "CollectionInfo": "collections.collection",

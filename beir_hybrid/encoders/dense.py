@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.encoders.bundled import BUNDLED, bundled_encoder
+from beir_hybrid.encoders.loading import check_pooling, load_model
 from beir_hybrid.encoders.presets import preset_for
 from beir_hybrid.errors import BeirHybridError, unknown
-from beir_hybrid.files import offline, read_json
+from beir_hybrid.files import read_json
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -23,6 +22,7 @@ FloatArray = npt.NDArray[np.float32]
 Precision = Literal["auto", "float32", "bf16"]
 TRAINING_RECORD = "hybrid_training.json"
 """Written beside a model by HybridTrainer: what it was trained on and how."""
+_PASSAGE = ("document", "passage")
 
 
 class DenseEncoder:
@@ -39,6 +39,8 @@ class DenseEncoder:
             for it.
         batch_tokens: Tokens of a batch, padding included.
         device: As in torch; by default the best there is.
+        pooling: `mean` or `cls`, for a bare transformer; by default what its family wants. A model that says itself how
+            it pools can be asked for nothing else.
         progress: Show a bar while encoding, if standard error is a terminal.
 
     Raises:
@@ -56,21 +58,22 @@ class DenseEncoder:
         precision: Precision = "auto",
         batch_tokens: int = 2048,
         device: str | None = None,
+        pooling: str | None = None,
         progress: bool = True,
     ) -> None:
         if precision not in ("auto", "float32", "bf16"):
             raise unknown("precision", precision, ("auto", "float32", "bf16"))
         if isinstance(model, str | Path):
             self.name = str(model)
-            self.model = load_model(model, device=device)
+            self.model = load_model(model, device=device, pooling=pooling)
         else:
             self.model = model
+            check_pooling(model, pooling)
             self.name = getattr(model.model_card_data, "base_model", None) or type(model).__name__
-        prompts = retrieval_prompts(self.model, self.name)
+        prompts = retrieval_prompts(self.model, model_name(self.model) if self.model is model else self.name)
         self.query_prompt = prompts["query"] if query_prompt is None else query_prompt
         self.passage_prompt = prompts["passage"] if passage_prompt is None else passage_prompt
-        # In the model too, so that training it uses them and saving it keeps them.
-        self.model.prompts = {**self.model.prompts, "query": self.query_prompt, "document": self.passage_prompt}
+        keep_prompts(self.model, self.query_prompt, self.passage_prompt)
         self.precision = _precision(precision, self.model.device.type)
         self.batch_tokens = batch_tokens
         self.progress = progress
@@ -156,81 +159,34 @@ class DenseEncoder:
         return found
 
 
-def load_model(name: str | Path, device: str | None = None) -> SentenceTransformer:
-    """Load the encoder called `name`: bundled, a folder, or a hub id. Code that comes with a model is never run.
-
-    A bare transformer gets the pooling of its family (see `presets`).
-
-    Raises:
-        BeirHybridError: there is no such model, or it is not to be had.
-    """
-    text = str(name)
-    if text.startswith("bundled:"):
-        if text != BUNDLED:
-            raise unknown("bundled model", text, [BUNDLED])
-        path = str(bundled_encoder())
-    else:
-        path = text
-    import torch
-    from safetensors import SafetensorError
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-
-    try:
-        with _quiet():
-            local = Path(path)
-            if local.is_dir() and (local / "config.json").is_file() and not (local / "modules.json").is_file():
-                transformer = Transformer(path)
-                pooling = Pooling(transformer.get_embedding_dimension(), preset_for(text).pooling)
-                model = SentenceTransformer(modules=[transformer, pooling], device=device)
-            else:
-                model = SentenceTransformer(
-                    path,
-                    device=device,
-                    trust_remote_code=False,
-                    local_files_only=not local.exists() and _from_cache(path),
-                )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BeirHybridError(
-            f"the model {text!r} cannot be loaded: {reason} Expected {BUNDLED!r}, a folder with a "
-            "sentence-transformers or transformers model, or the id of one on the hub (which must be reachable)."
-        ) from error
-    return model
-
-
-def _from_cache(name: str) -> bool:
-    """Whether the hub is out of reach or forbidden: then only what it sent before will do.
-
-    Asked once beforehand, since each of a model's files would be tried for half a minute.
-
-    Raises:
-        OSError: the hub has no such model.
-    """
-    if offline():
-        return True
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        HfApi().model_info(name, timeout=10)
-    except RepositoryNotFoundError:
-        raise
-    except Exception:  # of whichever HTTP client the hub's library has; loading says what is wrong, if anything is
-        return True
-    return False
-
-
 def retrieval_prompts(model: SentenceTransformer, name: str) -> dict[str, str]:
-    """`{"query": ..., "passage": ...}`: what the model says itself, else what its family wants, else nothing."""
+    """`{"query": ..., "passage": ...}`: what the model called `name` says itself, else what its family wants.
+
+    sentence-transformers gives every model empty prompts for `query` and `document`: they say nothing. One for
+    `passage` does, also an empty one, and so does the record of a training.
+    """
     own = model.prompts or {}
-    passage = own.get("document") or own.get("passage") or ""
-    if own.get("query") or passage:
+    passage = next((prompt for side in _PASSAGE if (prompt := own.get(side))), "")
+    if own.get("query") or passage or "passage" in own:
         return {"query": own.get("query") or "", "passage": passage}
+    trained = (training_record(name) or {}).get("prompts")
+    if isinstance(trained, dict):
+        return {side: str(trained.get(side) or "") for side in ("query", "passage")}
     preset = preset_for(name)
     return {"query": preset.query_prompt, "passage": preset.passage_prompt}
+
+
+def model_name(model: SentenceTransformer) -> str:
+    """Where a loaded model came from, as far as it knows: a hub id or a folder; else the name of its type."""
+    base = getattr(model.model_card_data, "base_model", None)
+    config = getattr(model.transformers_model, "config", None)
+    return str(base or getattr(config, "_name_or_path", None) or type(model).__name__)
+
+
+def keep_prompts(model: SentenceTransformer, query: str, passage: str) -> None:
+    """Make these the model's prompts, so that training it uses them, and saving it keeps them."""
+    # Under both names for passages: where none is asked for, the other would still be there.
+    model.prompts = {**model.prompts, "query": query, **dict.fromkeys(_PASSAGE, passage)}
 
 
 def weights_digest(model: SentenceTransformer) -> str:
@@ -275,19 +231,3 @@ def _precision(wanted: Precision, device: str) -> str:
         has = any(getattr(torch.cpu, f"_is_{unit}_supported", lambda: False)() for unit in ("avx512_bf16", "amx_tile"))
         return "bf16" if has else "float32"
     return "float32"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Loading without transformers' bar and report; its warnings come back afterwards."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

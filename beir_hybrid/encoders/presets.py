@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+POOLER = "pooler"
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -14,7 +16,8 @@ class Preset:
         name: The family.
         pattern: A regular expression found in the lower-cased last part of a model's name.
         query_prompt, passage_prompt: What stands before each text, with its trailing blank.
-        pooling: `mean` or `cls`, for a model that is a bare transformer without a pooling module.
+        pooling: `mean`, `cls` or `pooler`, for a model that is a bare transformer without a pooling module. The pooler
+            is BERT's own, a dense layer and tanh over `cls`, with normalised output; without its weights it is `cls`.
     """
 
     name: str
@@ -30,7 +33,7 @@ PRESETS: tuple[Preset, ...] = (
     # Chen et al. 2024, arXiv 2402.03216: the dense vector is the CLS token's, without instructions.
     Preset("bge-m3", r"bge-m3", pooling="cls"),
     # Feng et al. 2022, arXiv 2007.01852: pooler output, which its sentence-transformers folder says itself.
-    Preset("labse", r"labse", pooling="cls"),
+    Preset("labse", r"labse", pooling=POOLER),
     # Elmahdy et al. 2024, arXiv 2408.10536, section 4: prefixes for a bare XLM-R that is fine-tuned for retrieval.
     Preset("xlm-r", r"xlm-?r(oberta)?", "Query: ", "Passage: "),
 )

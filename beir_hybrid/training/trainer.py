@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.utils import DistributedType  # type: ignore[import-untyped]
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.encoders.dense import keep_prompts, model_name, retrieval_prompts
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import read_json, write_json
 from beir_hybrid.training.arguments import HybridTrainingArguments as HybridTrainingArguments
@@ -85,6 +87,12 @@ class HybridTrainer(SentenceTransformerTrainer):
             loss=loss,
             **others,
         )
+        if args.fsdp and self.accelerator.distributed_type != DistributedType.FSDP:
+            raise BeirHybridError(
+                f"fsdp is asked for, and accelerate has made this run {self.accelerator.distributed_type.value}: it "
+                "shards over several GPUs only. Leave it out; mini_batch_size, gradient_checkpointing, "
+                "freeze_embeddings and LoRA save memory everywhere."
+            )
         # Now rather than in the first step: what is wrong with the data or the settings is said before anything starts.
         for dataset, size in ((training, args.train_batch_size), (held_out, args.eval_batch_size)):
             if dataset:
@@ -103,7 +111,11 @@ class HybridTrainer(SentenceTransformerTrainer):
 
     def get_data_collator(self, model: Any, args: Any, processing_class: Any = None) -> HybridDataCollator:
         collator = cast(HybridDataCollator, super().get_data_collator(model, args, processing_class))
-        collator.prompts = training_prompts(args.prompts, model.prompts)
+        # As an encoder of this family would be evaluated, where nothing is said; and in the model too: whoever loads
+        # what is saved must put the same before its texts.
+        own = retrieval_prompts(model, model_name(model))
+        collator.prompts = training_prompts(args.prompts, own)
+        keep_prompts(model, collator.prompts.get("query", ""), collator.prompts.get("passage", ""))
         return collator
 
     def preprocess_dataset(self, dataset: Any = None, dataset_name: str | None = None) -> Any:

@@ -420,7 +420,7 @@ def test_bad_settings(tmp_path: Path, settings: dict[str, Any], says: str) -> No
     with pytest.raises(BeirHybridError, match=says):
         HybridInfoNCELoss(_Model(), **settings)
     with pytest.raises(BeirHybridError, match=says):
-        HybridTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **settings)
+        HybridTrainingArguments(output_dir=str(tmp_path), hard_negatives=1, use_cpu=True, **settings)
 
 
 def test_static_embeddings_are_not_split() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.encoders.dense import DenseEncoder
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.training.pairs import Negatives, ParallelPairs
 from beir_hybrid.training.rows import HybridDataCollator, PairDataset
@@ -138,3 +140,20 @@ def test_an_adaptive_training_resumes_exactly(
             arguments(tmp_path, alpha_schedule={"adaptive": {"every": 2}}),
             toy_collection,
         )
+
+
+def test_a_family_is_trained_with_the_prompts_that_it_is_evaluated_with(
+    tiny_model: Path, tmp_path: Path, toy_collection: MultilingualCollection
+) -> None:
+    folder = tmp_path / "e5-small-tiny"
+    shutil.copytree(tiny_model, folder)
+    config = folder / "config_sentence_transformers.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "prompts": {"query": "", "document": ""}}))
+    model = SentenceTransformer(str(folder), device="cpu")
+    trainer = HybridTrainer(model, arguments(tmp_path / "out", max_steps=1), toy_collection)
+    expected = {"query": "query: ", "passage": "passage: "}
+    assert trainer.data_collator.prompts == expected  # type: ignore[union-attr]
+    trainer.train()
+    trainer.save_model(str(tmp_path / "any-name"))
+    encoder = DenseEncoder(tmp_path / "any-name", progress=False)
+    assert {"query": encoder.query_prompt, "passage": encoder.passage_prompt} == expected
