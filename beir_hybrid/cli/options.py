@@ -11,6 +11,7 @@ import typer
 from beir_hybrid.collections import registry
 from beir_hybrid.collections.blend import blended
 from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.errors import BeirHybridError
 
 if TYPE_CHECKING:
     from beir_hybrid.encoders.dense import DenseEncoder
@@ -63,10 +64,21 @@ def load_collection(
     name: str, data_dir: Path | None, languages: str | None, settings: Sequence[str] = ()
 ) -> MultilingualCollection:
     """The collection that these options name, with the blends that are among the `settings`."""
-    codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
-    collection = registry.load_collection(name, data_dir=data_dir, languages=codes)
+    collection = registry.load_collection(name, data_dir=data_dir, languages=language_codes(languages))
     blends = [one.split("/")[1] for one in settings if one.startswith("blend/") and one.count("/") == 2]
     return blended(collection, blends) if blends else collection
+
+
+def language_codes(languages: str | None) -> list[str] | None:
+    """The codes that `--languages` names; None for all.
+
+    Raises:
+        BeirHybridError: one is named twice.
+    """
+    codes = None if languages is None else [code.strip() for code in languages.split(",") if code.strip()]
+    if twice := sorted({code for code in codes or () if (codes or []).count(code) > 1}):
+        raise BeirHybridError(f"--languages names {', '.join(twice)} twice; name every language once.")
+    return codes
 
 
 def load_encoder(model: str, query_prompt: str | None, passage_prompt: str | None, precision: str) -> DenseEncoder:

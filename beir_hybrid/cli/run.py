@@ -3,87 +3,106 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-import os
-import re
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from transformers import TrainerCallback
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
+from transformers.trainer_callback import TrainerState
 
+from beir_hybrid.cli.checkpoints import (
+    KEPT,
+    CheckpointCallback,
+    begin,
+    checkpoint_of,
+    is_whole,
+    step_of,
+    training_folder,
+    work_folder,
+)
+from beir_hybrid.cli.processes import Processes, refuse_several
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.encoders.dense import weights_digest
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.files import as_one_error, atomic_folder, check_writable, read_json, write_json
+from beir_hybrid.evaluation.during_training import GridEvaluator
+from beir_hybrid.files import atomic_folder
 from beir_hybrid.training.mixing import HYBRID, batching_name
+from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
 
 if TYPE_CHECKING:
     from beir_hybrid.encoders.dense import DenseEncoder
 
-MARKER = "whole.json"
-"""Written last into a checkpoint: the sizes of its files. A checkpoint without it, or with others, is never used."""
-KEPT = 2
+Data = MultilingualCollection | Sequence[ParallelPairs]
 _NO_MATTER = (
     *("output_dir", "disable_tqdm", "save_steps", "save_total_limit", "report_to", "run_name", "project", "log_level"),
-    *("logging_strategy", "logging_steps", "logging_first_step"),
+    *("logging_strategy", "logging_steps", "logging_first_step", "local_rank", "ddp_timeout"),
 )
 """Arguments that do not change the model."""
 
 
 def run_training(
     encoder: DenseEncoder,
-    collection: MultilingualCollection,
+    data: Data,
     output: Path,
     *,
     replace: bool = False,
     max_tokens: int | None = None,
     save_steps: int = 0,
     restart: bool = False,
+    dev: MultilingualCollection | None = None,
     say: Callable[[str], object] = lambda _: None,
+    processes: Processes | None = None,
     **arguments: Any,
 ) -> None:
     """Train the encoder's model in place and save it to `output`, whole or not at all.
 
     Args:
+        data: A collection, or sources of pairs.
         replace: Whether a model that stands there may be replaced.
         max_tokens: Cut longer texts while training; the saved model keeps its own maximum.
         save_steps: Steps between checkpoints, which lie in `work_folder(output)` until the model is saved; the same
             call goes on from the last of them. 0: none.
         restart: Drop the checkpoints of an earlier training instead.
-        say: Is told, before the training starts, what will be done.
+        dev: Evaluated at each checkpoint and at the end: the model saved is the one that was best.
+        say: Is told, by the first process, what will be done before the training starts, and then what was the best.
+        processes: Those that train together.
         arguments: HybridTrainingArguments'.
 
     Raises:
         BeirHybridError: the settings or the data are wrong, the folder cannot be written, another process trains to
             it, or its checkpoints are of another training.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise BeirHybridError("this trains in one process; for several, call HybridTrainer in a script of your own.")
+    if processes is None:
+        refuse_several("this command")
+        processes = Processes()
     output = output.resolve()
-    own_maximum = encoder.model.max_seq_length
-    before = {"model": weights_digest(encoder.model), "max_seq_length": own_maximum} if save_steps else {}
+    sources = [ParallelPairs.from_collection(data)] if isinstance(data, MultilingualCollection) else list(data)
+    run = _Run(encoder, sources, output, save_steps, dev, processes, encoder.model.max_seq_length)
+    tell = say if processes.index == 0 else lambda _: None
     try:
-        with _folder(output, save_steps) as work:
-            args = _arguments(encoder, work, save_steps, arguments)
-            if max_tokens is not None:
-                encoder.model.max_seq_length = min(max_tokens, own_maximum or max_tokens)
-            trainer = _trainer(encoder, args, collection)
-            settings = {**before, "max_tokens": max_tokens, **_settings(encoder, trainer, collection)}
-            checkpoint = _begin(work, settings, restart) if save_steps else None
-            say(_plan(encoder, trainer, collection, output, save_steps))
+        with contextlib.ExitStack() as stack:
+            work = processes.first(lambda: stack.enter_context(training_folder(output, save_steps)))
+            before = run.before(max_tokens)
+            trainer = run.trainer(work, max_tokens, arguments)
+            settings = {**before, **run.settings(trainer)}
+            processes.check_equal(settings)
+            checkpoint = processes.first(lambda: begin(work, settings, restart)) if save_steps else None
+            tell(run.plan(trainer))
             if checkpoint is not None:
-                say(f"An earlier run of this training was stopped: going on after step {_step(checkpoint)}.")
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            encoder.model.max_seq_length = own_maximum
-            with atomic_folder(output, replace=replace, new=not replace) as temporary:
-                trainer.save_model(str(temporary))
+                tell(f"An earlier run of this training was stopped: going on after step {step_of(checkpoint)}.")
+            _train(trainer, checkpoint)
+            if dev is not None:
+                tell(run.best(trainer, work))
+            encoder.model.max_seq_length = run.own_maximum
+            processes.wait()  # the others may still be reading the best checkpoint
+            processes.first(lambda: _save(trainer, output, replace))
     except (SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
             raise
@@ -93,189 +112,175 @@ def run_training(
         ) from error
 
 
-def work_folder(output: Path) -> Path:
-    """Where the checkpoints of a training to `output` lie: beside it, hidden."""
-    return output.parent / f".{output.name}.training"
-
-
-def drop_work(output: Path) -> None:
-    """Remove what a training to `output` left behind that was stopped right after the model was in its place."""
-    with contextlib.suppress(OSError), _locked(work_folder(output.resolve())):
-        shutil.rmtree(work_folder(output.resolve()))
-
-
-@contextlib.contextmanager
-def _folder(output: Path, save_steps: int) -> Iterator[Path]:
-    """A folder for the trainer: removed at the end, unless there is a checkpoint to go on from."""
-    # The first thing to happen: whoever may not write there learns it before the training.
-    check_writable(output)
-    if not save_steps:
-        with tempfile.TemporaryDirectory(prefix="beir-hybrid-", ignore_cleanup_errors=True) as scratch:
-            yield Path(scratch)
+def _train(trainer: HybridTrainer, checkpoint: Path | None) -> None:
+    if checkpoint is None or step_of(checkpoint) < trainer.args.max_steps:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return
-    work = work_folder(output)
-    with as_one_error(work):
-        work.mkdir(exist_ok=True)
-    with _locked(work):
-        # The name of a temporary folder of `output`, and of nothing else's, left by a run that was killed.
-        leftover = re.compile(re.escape(f".{output.name}.") + r"[a-z0-9_]{8}\.part")
-        for path in output.parent.iterdir():
-            if leftover.fullmatch(path.name) and path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
+    # Stopped after the last step: the trainer would make one more.
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    if trainer.state.best_global_step:
+        checkpoint = checkpoint_of(checkpoint.parent, trainer.state.best_global_step)
+    trainer._load_from_checkpoint(str(checkpoint))
+
+
+def _save(trainer: HybridTrainer, output: Path, replace: bool) -> None:
+    with atomic_folder(output, replace=replace, new=not replace) as temporary:
+        trainer.save_model(str(temporary))
+
+
+def tokenizer_digest(model: SentenceTransformer) -> str:
+    """SHA-256 of the tokenizer; how it pads and cuts is left out, which changes with each use."""
+    tokenizer = model.tokenizer
+    if getattr(tokenizer, "is_fast", False):
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        content = {name: value for name, value in content.items() if name not in ("padding", "truncation")}
+    else:
+        content = {"class": type(tokenizer).__name__, "vocabulary": sorted(tokenizer.get_vocab().items())}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class _Dev(SentenceEvaluator):
+    """The grid of a development collection, on texts as long as the saved model will take them."""
+
+    def __init__(self, encoder: DenseEncoder, collection: MultilingualCollection, max_tokens: int | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.max_tokens = max_tokens
+        self.grid = GridEvaluator(
+            collection,
+            query_prompt=encoder.query_prompt,
+            passage_prompt=encoder.passage_prompt,
+            write_csv=False,  # a run that goes on would write its lines twice
+        )
+        self.primary_metric = self.grid.primary_metric
+
+    def __call__(  # type: ignore[override]  # as GridEvaluator
+        self, model: SentenceTransformer, output_path: str | None = None, epoch: float = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """The metrics of `model` now."""
+        in_training, model.max_seq_length = model.max_seq_length, self.max_tokens
         try:
-            yield work
-        except BaseException:
-            if not whole_checkpoints(work):
-                shutil.rmtree(work, ignore_errors=True)
-            raise
-        shutil.rmtree(work, ignore_errors=True)
+            return self.grid(model, output_path, epoch, steps)
+        finally:
+            model.max_seq_length = in_training
 
 
-@contextlib.contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    try:
-        with FileLock(work / "lock", timeout=0):
-            yield
-    except Timeout:
-        raise BeirHybridError(f"{work}: another process is training to this output; wait for it.") from None
+@dataclass(frozen=True)
+class _Run:
+    """What a training is made of; `own_maximum` is the model's, in tokens."""
 
+    encoder: DenseEncoder
+    sources: Sequence[ParallelPairs]
+    output: Path
+    save_steps: int
+    dev: MultilingualCollection | None
+    processes: Processes
+    own_maximum: int | None
 
-def whole_checkpoints(work: Path) -> list[Path]:
-    """The checkpoints that were written in full, the last one first."""
-    found = [path for path in work.glob("checkpoint-*") if _is_whole(path)]
-    return sorted(found, key=_step, reverse=True)
+    def before(self, max_tokens: int | None) -> dict[str, Any]:
+        """What is to be said of the model that goes in, before anything changes it."""
+        found: dict[str, Any] = {"processes": self.processes.count}
+        found |= {"max_seq_length": self.own_maximum, "max_tokens": max_tokens}
+        if self.save_steps or self.processes.count > 1:
+            found |= {"model": weights_digest(self.encoder.model), "tokenizer": tokenizer_digest(self.encoder.model)}
+        return found
 
+    def trainer(self, work: Path, max_tokens: int | None, arguments: Mapping[str, Any]) -> HybridTrainer:
+        """The trainer, with the model made ready."""
+        model = self.encoder.model
+        evaluator = None if self.dev is None else _Dev(self.encoder, self.dev, self.own_maximum)
+        args = self._arguments(work, evaluator, arguments)
+        if max_tokens is not None:
+            model.max_seq_length = min(max_tokens, self.own_maximum or max_tokens)
+        data: Any = self.sources[0] if len(self.sources) == 1 else list(self.sources)
+        callback = CheckpointCallback(self.processes, keeps_best=self.dev is not None)
+        try:
+            trainer = HybridTrainer(model, args, data, callbacks=[callback], evaluator=evaluator)
+        except (ValueError, ImportError) as error:
+            raise BeirHybridError(f"a setting of the training is wrong: {error}") from error
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise BeirHybridError("a model cut into parts (FSDP, DeepSpeed) is not supported; leave that setting out.")
+        return trainer
 
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
+    def _arguments(self, work: Path, evaluator: _Dev | None, arguments: Mapping[str, Any]) -> HybridTrainingArguments:
+        device = self.encoder.model.device.type
+        given: dict[str, Any] = {
+            "save_strategy": "no",
+            "bf16": self.encoder.precision == "bf16",
+            "use_cpu": device == "cpu",
+            "dataloader_pin_memory": device == "cuda",
+            "disable_tqdm": not sys.stderr.isatty(),
+            **arguments,
+        }
+        if self.save_steps:
+            given |= {"save_strategy": "steps", "save_steps": self.save_steps}
+        if evaluator is not None:
+            given |= {"eval_strategy": "steps", "eval_steps": self.save_steps, "load_best_model_at_end": True}
+            given |= {"metric_for_best_model": f"eval_{evaluator.primary_metric}", "greater_is_better": True}
+        try:
+            return HybridTrainingArguments(output_dir=str(work), **given)
+        except (TypeError, ValueError, ImportError) as error:
+            raise BeirHybridError(f"a setting of the training is wrong: {error}") from error
 
+    def settings(self, trainer: HybridTrainer) -> dict[str, Any]:
+        """All that decides what model comes out, but for the model that goes in."""
+        arguments = trainer.args.to_dict()  # type: ignore[no-untyped-call]
+        settings = {
+            "data": "; ".join(f"{pairs.source} in {', '.join(pairs.languages)}" for pairs in self.sources),
+            "data_digest": " ".join(pairs.digest for pairs in self.sources),
+            "dev": self.dev.name if self.dev else None,
+            "dev_digest": self.dev.digest if self.dev else None,
+            "query_prompt": self.encoder.query_prompt,
+            "passage_prompt": self.encoder.passage_prompt,
+            "precision": self.encoder.precision,
+            "device": self.encoder.model.device.type,
+            **{name: value for name, value in arguments.items() if name not in _NO_MATTER},
+        }
+        return dict(json.loads(json.dumps(settings, default=str)))
 
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        sizes = json.loads((checkpoint / MARKER).read_bytes())
-        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
-        return False
-
-
-class _CheckpointCallback(TrainerCallback):
-    """Marks a checkpoint once all of it is written; leaves out the one of the last step, which the model follows."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step >= state.max_steps:
-            control.should_save = False
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        write_json(folder / MARKER, {path.relative_to(folder).as_posix(): path.stat().st_size for path in files})
-
-
-def _begin(work: Path, settings: dict[str, Any], restart: bool) -> Path | None:
-    """The checkpoint to go on from, if there is one; all that is of no use any more is removed."""
-    checkpoints = [] if restart else whole_checkpoints(work)
-    if checkpoints:
-        _check_same(work, settings)
-    for path in work.glob("checkpoint-*"):
-        if path not in checkpoints:
-            shutil.rmtree(path, ignore_errors=True)
-    write_json(work / "settings.json", settings)
-    return checkpoints[0] if checkpoints else None
-
-
-def _check_same(work: Path, settings: Mapping[str, Any]) -> None:
-    way_out = "Give the settings that it was started with to go on with it, or --restart to drop it and start anew."
-    try:
-        earlier = dict(read_json(work / "settings.json", "the settings of a training"))
-    except (BeirHybridError, TypeError, ValueError) as error:
-        raise BeirHybridError(f"{work} holds a training whose settings cannot be read: {error} {way_out}") from None
-    differences = [
-        f"{option_name(name)} was {_short(earlier.get(name))} and is {_short(settings.get(name))}"
-        for name in {**settings, **earlier}
-        if earlier.get(name) != settings.get(name)
-    ]
-    if differences:
-        raise BeirHybridError(f"{work} holds another training that was stopped: {'; '.join(differences)}. {way_out}")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:17]}…"
-
-
-def _settings(encoder: DenseEncoder, trainer: HybridTrainer, collection: MultilingualCollection) -> dict[str, Any]:
-    """All that decides what model comes out, but for the model that goes in."""
-    arguments = trainer.args.to_dict()  # type: ignore[no-untyped-call]
-    settings = {
-        "data": collection.name,
-        "data_digest": collection.digest,
-        "query_prompt": encoder.query_prompt,
-        "passage_prompt": encoder.passage_prompt,
-        "precision": encoder.precision,
-        "device": encoder.model.device.type,
-        **{name: value for name, value in arguments.items() if name not in _NO_MATTER},
-    }
-    return dict(json.loads(json.dumps(settings, default=str)))
-
-
-def _arguments(
-    encoder: DenseEncoder, work: Path, save_steps: int, arguments: Mapping[str, Any]
-) -> HybridTrainingArguments:
-    saving: dict[str, Any] = {"save_strategy": "no"}
-    if save_steps:
-        saving = {"save_strategy": "steps", "save_steps": save_steps, "save_total_limit": KEPT}
-    given: dict[str, Any] = {
-        "bf16": encoder.precision == "bf16",
-        "use_cpu": encoder.model.device.type == "cpu",
-        "dataloader_pin_memory": encoder.model.device.type == "cuda",
-        "disable_tqdm": not sys.stderr.isatty(),
-        **arguments,
-    }
-    try:
-        return HybridTrainingArguments(output_dir=str(work), **saving, **given)
-    except (TypeError, ValueError, ImportError) as error:
-        raise BeirHybridError(f"a setting of the training is wrong: {error}") from error
-
-
-def _trainer(encoder: DenseEncoder, args: HybridTrainingArguments, collection: MultilingualCollection) -> HybridTrainer:
-    try:
-        return HybridTrainer(encoder.model, args, collection, callbacks=[_CheckpointCallback()])
-    except (ValueError, ImportError) as error:
-        raise BeirHybridError(f"a setting of the training is wrong: {error}") from error
-
-
-def _plan(
-    encoder: DenseEncoder, trainer: HybridTrainer, collection: MultilingualCollection, output: Path, save_steps: int
-) -> str:
-    args, languages = trainer.args, collection.languages
-    batches = len(trainer.get_train_dataloader())
-    accumulated = args.gradient_accumulation_steps
-    size = f"{args.train_batch_size} pairs" + (f", {accumulated} to a step" if accumulated > 1 else "")
-    share = f" (alpha {args.alpha})" if args.batching == HYBRID else ""
-    saved = f"every {save_steps} steps in {work_folder(output)}, the last {KEPT}" if save_steps else "none"
-    return "\n".join(
-        (
+    def plan(self, trainer: HybridTrainer) -> str:
+        """What will be done."""
+        args, encoder, count = trainer.args, self.encoder, self.processes.count
+        batches = len(trainer.get_train_dataloader())
+        accumulated = args.gradient_accumulation_steps
+        size = f"{args.train_batch_size} pairs" + (f" in each of {count} processes" if count > 1 else "")
+        size += f", {accumulated} to a step" if accumulated > 1 else ""
+        share = f" (alpha {args.alpha})" if args.batching == HYBRID else ""
+        best = ", and the best" if self.dev else ""
+        work = work_folder(self.output)
+        lines = [
             f"model:       {encoder.name}, {encoder.precision} on {encoder.model.device.type}",
-            f"data:        {collection.name}: {len(collection.items):,} parallel questions in {len(languages)} "
-            f"languages ({', '.join(languages)}), SHA-256 {collection.digest[:16]}…",
+            *(f"data:        {_described(pairs)}" for pairs in self.sources),
             f"batches:     {batching_name(args.batching)}{share}, {size}, {batches:,} to an epoch, "
             f"seed {args.batch_seed}",
             f"steps:       {args.max_steps:,}, which makes {args.max_steps * accumulated / batches:.2f} epochs",
-            f"checkpoints: {saved}",
-            f"output:      {output}",
-        )
+            f"checkpoints: every {self.save_steps} steps in {work}, the last {KEPT}{best}"
+            if self.save_steps
+            else "checkpoints: none",
+            f"output:      {self.output}",
+        ]
+        if self.dev is not None:
+            lines.insert(-1, f"dev:         {self.dev.name} at each checkpoint; the best by AP becomes the model")
+        return "\n".join(lines)
+
+    def best(self, trainer: HybridTrainer, work: Path) -> str:
+        """Which step was the best.
+
+        Raises:
+            BeirHybridError: its checkpoint is no longer there, so that the model is another.
+        """
+        state = trainer.state
+        if not state.best_global_step or not is_whole(checkpoint := checkpoint_of(work, state.best_global_step)):
+            raise BeirHybridError(
+                f"{work}: the checkpoint of the best step ({state.best_global_step}) is damaged or gone; train anew "
+                "with --restart."
+            )
+        state.best_model_checkpoint = checkpoint.name  # for the record: the folder is about to be removed
+        name = self.dev.name if self.dev else ""
+        return f"best: step {state.best_global_step} of {state.max_steps}, mean AP {state.best_metric:.4f} on {name}"
+
+
+def _described(pairs: ParallelPairs) -> str:
+    return (
+        f"{pairs.source}: {len(pairs):,} parallel questions in {len(pairs.languages)} languages "
+        f"({', '.join(pairs.languages)}), SHA-256 {pairs.digest[:16]}…"
     )
-
-
-OPTION_NAMES = {
-    "max_steps": "steps",
-    "per_device_train_batch_size": "batch_size",
-    "warmup_steps": "warmup",
-    "lr_scheduler_type": "scheduler",
-}
-"""What the command line calls some of the arguments."""
-
-
-def option_name(argument: str) -> str:
-    """What the command line calls the argument."""
-    return OPTION_NAMES.get(argument, argument)

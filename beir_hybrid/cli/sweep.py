@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from beir_hybrid.cli import options
-from beir_hybrid.cli.train import read_config, run_command, typed_options
+from beir_hybrid.cli.processes import refuse_several
+from beir_hybrid.cli.settings_file import read_config
+from beir_hybrid.cli.train import run_command, typed_options
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.figures import Results
@@ -49,6 +51,7 @@ def sweep(
 
     `beir-hybrid sweep train.yaml --alpha 0,0.5,1 --seed 0,1 --output my-sweep --evaluate xquad-r`
     """
+    refuse_several("beir-hybrid sweep")
     shared = read_config(config)
     given = typed_options({name: value for name, value in shared.items() if name != "arguments"}, config)
     if "model" not in given:
@@ -113,7 +116,7 @@ def _one(
         typer.echo("is done")
         return Results.read(folder / RESULTS)
     if (folder / RECORD).is_file():
-        from beir_hybrid.cli.run import drop_work
+        from beir_hybrid.cli.checkpoints import drop_work
 
         drop_work(folder)
     else:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,17 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from beir_hybrid.cli import options
+from beir_hybrid.cli import options, processes
+from beir_hybrid.cli.settings_file import ARGUMENTS, as_type, fits, is_list, read_config
+from beir_hybrid.collections import registry
 from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.collections.names import base_name
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.files import check_target
 
 if TYPE_CHECKING:
+    from beir_hybrid.cli.run import Data
     from beir_hybrid.encoders.dense import DenseEncoder
+    from beir_hybrid.training.pairs import ParallelPairs
 
 TARGET = ("a model", "modules.json")
-ARGUMENTS = "arguments"
-"""The key of a settings file under which other training arguments stand."""
+DEFAULT = "sample-train"
 _OWN = {
     "max_steps": "--steps",
     "num_train_epochs": "--steps",
@@ -33,6 +35,11 @@ _OWN = {
     "bf16": "--precision",
     "output_dir": "--output",
     "save_strategy": "--save-steps",
+    "eval_strategy": "--dev",
+    "eval_steps": "--dev and --save-steps",
+    "load_best_model_at_end": "--dev",
+    "metric_for_best_model": "--dev",
+    "greater_is_better": "--dev",
 }
 """Training arguments that the command has an option for under another name."""
 
@@ -40,9 +47,10 @@ _OWN = {
 def _read_config(context: typer.Context, param: typer.CallbackParam, value: Path | None) -> Path | None:
     """Take the options that were not given on the command line from the file."""
     if value is not None and not context.resilient_parsing:
-        content = read_config(value)
-        context.meta[ARGUMENTS] = content.pop(ARGUMENTS, {})
-        context.default_map = {**(context.default_map or {}), **typed_options(content, value)}
+        with processes.told_once():
+            content = read_config(value)
+            context.meta[ARGUMENTS] = content.pop(ARGUMENTS, {})
+            context.default_map = {**(context.default_map or {}), **typed_options(content, value)}
     return value
 
 
@@ -53,6 +61,31 @@ _Config = Annotated[
         "training arguments under `arguments:`. What the command line says wins.",
         callback=_read_config,
         is_eager=True,
+        show_default=False,
+    ),
+]
+_Collections = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A collection's name, a part of one (xquad-r.context, xquad-r.first100), or a folder of your own "
+        "(./my-data); may be repeated. See `beir-hybrid datasets --help`. Without it and without --pairs-file: "
+        f"{DEFAULT}.",
+        show_default=False,
+    ),
+]
+_PairsFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A file of pairs, JSON lines or Parquet with `item`, `language`, `query` and `passage`; may be repeated.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+_Dev = Annotated[
+    str | None,
+    typer.Option(
+        help="A collection to evaluate at each checkpoint; the best by AP over mono, cross and multi is the model.",
+        metavar="COLLECTION",
         show_default=False,
     ),
 ]
@@ -95,7 +128,8 @@ def train(
     model: options.Model,
     output: Annotated[Path, typer.Option(help="The folder for the trained model.", show_default=False)],
     config: _Config = None,
-    collection: options.Collection = "sample-train",
+    collection: _Collections = None,
+    pairs_file: _PairsFiles = None,
     data_dir: options.DataDir = None,
     languages: options.Languages = None,
     batching: _Batching = "hybrid",
@@ -114,53 +148,90 @@ def train(
     setting: _Setting = None,
     save_steps: _SaveSteps = 50,
     restart: _Restart = False,
+    dev: _Dev = None,
     precision: options.Precision = "auto",
     query_prompt: options.QueryPrompt = None,
     passage_prompt: options.PassagePrompt = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that is there.")] = False,
 ) -> None:
-    """Train MODEL on the parallel pairs of a collection, in hybrid batches.
+    """Train MODEL on parallel pairs of collections and files, in hybrid batches.
 
     A hybrid batch is X-X-mono (all in one language) with probability alpha, else X-Y (question and passage in two
-    languages). Beside the model stands `hybrid_training.json`: what it was trained on, and how.
+    languages). Beside the model stands `hybrid_training.json`: what it was trained on, and how. In several processes:
+    `torchrun --nproc-per-node=2 -m beir_hybrid.cli train ...`.
 
     `beir-hybrid train bundled:multilingual-e5-small --collection mlqa-r --output my-encoder --freeze-embeddings`
     """
-    check_target(output, *TARGET, overwrite)
-    others = _other_arguments(context, setting or ())
-    data = options.load_collection(collection, data_dir, languages)
-    encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
-    run_training(
-        encoder,
-        data,
-        output,
-        replace=overwrite,
-        save_steps=save_steps,
-        restart=restart,
-        say=typer.echo,
-        batching=batching,
-        alpha=alpha,
-        max_steps=steps,
-        per_device_train_batch_size=batch_size,
-        learning_rate=learning_rate,
-        temperature=temperature,
-        symmetric=symmetric,
-        warmup_steps=warmup,
-        lr_scheduler_type=scheduler,
-        max_tokens=max_tokens,
-        freeze_embeddings=freeze_embeddings,
-        dropout=dropout,
-        seed=seed,
-        **others,
-    )
-    typer.echo(f"model: {output}")
+    with processes.told_once():
+        others = _other_arguments(context, setting or ())
+    with processes.together(timeout=others.get("ddp_timeout", 1800)) as group:
+        group.first(lambda: check_target(output, *TARGET, overwrite))
+        data = load_sources(collection, pairs_file, data_dir, languages)
+        run_training(
+            options.load_encoder(model, query_prompt, passage_prompt, precision),
+            data,
+            output,
+            replace=overwrite,
+            save_steps=save_steps,
+            restart=restart,
+            dev=_development(dev, save_steps, data_dir, data),
+            say=typer.echo,
+            processes=group,
+            batching=batching,
+            alpha=alpha,
+            max_steps=steps,
+            per_device_train_batch_size=batch_size,
+            learning_rate=learning_rate,
+            temperature=temperature,
+            symmetric=symmetric,
+            warmup_steps=warmup,
+            lr_scheduler_type=scheduler,
+            max_tokens=max_tokens,
+            freeze_embeddings=freeze_embeddings,
+            dropout=dropout,
+            seed=seed,
+            **others,
+        )
+        group.first(lambda: typer.echo(f"model: {output}"))
 
 
-def run_training(encoder: DenseEncoder, collection: MultilingualCollection, output: Path, **settings: Any) -> None:
+def _development(
+    name: str | None, save_steps: int, data_dir: Path | None, data: typing.Sequence[ParallelPairs]
+) -> MultilingualCollection | None:
+    """The collection that the checkpoints are judged by, if any.
+
+    Raises:
+        BeirHybridError: there are no checkpoints; it is trained on, so that the last checkpoint would look best; as `load_collection`.
+    """
+    if name is None:
+        return None
+    if not save_steps:
+        raise BeirHybridError("--dev chooses among the checkpoints; --save-steps must be above 0.")
+    if not registry.is_path(name):
+        for pairs in data:
+            if base_name(pairs.source) == base_name(name):
+                raise BeirHybridError(f"--dev {name}: {pairs.source} is trained on; name other data to judge by.")
+    collection = options.load_collection(name, data_dir, None)
+    if collection.digest in {pairs.digest for pairs in data}:
+        raise BeirHybridError(f"--dev {name}: is trained on; name other data to judge by.")
+    return collection
+
+
+def load_sources(
+    collections: list[str] | None, files: list[Path] | None, data_dir: Path | None, languages: str | None
+) -> list[ParallelPairs]:
+    """As `beir_hybrid.cli.sources.load_sources`, which takes a while to import; the default where nothing is named."""
+    from beir_hybrid.cli import sources
+
+    named = collections or ([] if files else [DEFAULT])
+    return sources.load_sources(named, files or (), data_dir, languages)
+
+
+def run_training(encoder: DenseEncoder, data: Data, output: Path, **settings: Any) -> None:
     """As `beir_hybrid.cli.run.run_training`, which takes a while to import."""
     from beir_hybrid.cli import run
 
-    run.run_training(encoder, collection, output, **settings)
+    run.run_training(encoder, data, output, **settings)
 
 
 def run_command(arguments: list[str]) -> None:
@@ -168,40 +239,6 @@ def run_command(arguments: list[str]) -> None:
     command = typer.Typer(add_completion=False)
     command.command("train")(train)
     typer.main.get_command(command).main(arguments, prog_name="beir-hybrid train", standalone_mode=False)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """What the YAML file holds, with underscores in its keys.
-
-    Raises:
-        BeirHybridError: it cannot be read, is no mapping of names, or names something twice.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = yaml.safe_load(text)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise BeirHybridError(f"{path}: cannot be read ({error.strerror}); expected a YAML file.") from None
-    except UnicodeDecodeError as error:
-        raise BeirHybridError(f"{path}: not UTF-8 at byte {error.start}; expected a YAML file.") from None
-    except RecursionError:
-        raise BeirHybridError(f"{path}: nested too deeply for a file of settings.") from None
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # a date like 2024-99-99 is a ValueError
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise BeirHybridError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or error}).") from None
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise BeirHybridError(f"{path}: expected lines of `name: value`, as in `batch-size: 64`.")
-    seen: set[str] = set()
-    for key, _ in node.value:
-        name = str(key.value).replace("-", "_")
-        if name in seen:
-            raise BeirHybridError(f"{path}, line {key.start_mark.line + 1}: {key.value} is there twice.")
-        seen.add(name)
-    found = {name.replace("-", "_"): value for name, value in content.items() if value is not None}
-    if not isinstance(found.get(ARGUMENTS, {}), dict):
-        raise BeirHybridError(f"{path}: arguments is {found[ARGUMENTS]!r}; expected lines of `name: value` below it.")
-    return found
 
 
 def typed_options(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -216,11 +253,16 @@ def typed_options(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     for name, value in content.items():
         if name not in known:
             raise BeirHybridError(f"{path}: {unknown('setting', name, [*known, ARGUMENTS])}")
-        if name == "languages" and isinstance(value, list) and all(isinstance(code, str) for code in value):
-            value = ",".join(value)
-        wanted = next((type(one) for one in (True, 1.5, 1) if _fits(one, hints[name])), str)
+        several = is_list(hints[name])
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            if several:
+                found[name] = value
+                continue
+            value = ",".join(value) if name == "languages" else value
+        wanted = next((type(one) for one in (True, 1.5, 1) if fits(one, hints[name])), str)
         try:
-            found[name] = as_type(value, wanted)
+            one = as_type(value, wanted)
+            found[name] = [one] if several else one
         except ValueError:
             hint = "; write text in quotes" if wanted is str else ""
             raise BeirHybridError(f"{path}: {name} is {value!r}; expected {wanted.__name__}{hint}.") from None
@@ -260,29 +302,3 @@ def _other_arguments(context: typer.Context, given: typing.Sequence[str]) -> dic
             wanted = hints[name].__name__ if isinstance(hints[name], type) else str(hints[name])
             raise BeirHybridError(f"{name} is {value!r}; expected {wanted}.") from None
     return found
-
-
-def as_type(value: Any, hint: Any) -> Any:
-    """The value, as a number where one is wanted: YAML 1.1 reads 3e-5 as text.
-
-    Raises:
-        ValueError: it is of another type.
-    """
-    if _fits(value, hint):
-        return value
-    if isinstance(value, str) and _fits(1.5, hint):
-        with contextlib.suppress(ValueError):
-            return float(value)
-    raise ValueError(value)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in typing.get_args(hint))
-    kind = origin or hint
-    if not isinstance(kind, type):
-        return True
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 from typer.testing import CliRunner, Result
 
 from beir_hybrid.cli import app
-from beir_hybrid.cli import run as training_run
-from beir_hybrid.cli.run import MARKER, whole_checkpoints, work_folder
+from beir_hybrid.cli.checkpoints import MARKER, training_folder, whole_checkpoints, work_folder
 from beir_hybrid.files import read_json
 from beir_hybrid.training.trainer import HybridTrainer
 
@@ -107,6 +108,13 @@ def test_other_settings_are_refused_with_what_differs(
     other = tmp_path / "other"
     shutil.copytree(unbroken, other)
     assert "model was" in refused(train(other, output, "--alpha", "1"))
+    shutil.copytree(tiny_model, tmp_path / "pieces")
+    pieces = AutoTokenizer.from_pretrained(tiny_model)
+    pieces.add_tokens(["a new piece"])
+    pieces.save_pretrained(tmp_path / "pieces")
+    said = refused(train(tmp_path / "pieces", output, "--alpha", "1"))
+    assert "tokenizer was" in said
+    assert "model was" not in said
     (work_folder(output) / "settings.json").write_text("[")
     assert "settings cannot be read" in refused(train(tiny_model, output))
 
@@ -128,14 +136,8 @@ def test_a_checkpoint_with_a_file_cut_short_is_not_whole(tmp_path: Path) -> None
 
 
 def test_two_at_a_time_are_refused(tiny_model: Path, tmp_path: Path) -> None:
-    with training_run._folder(tmp_path / "model", 1):
+    with training_folder(tmp_path / "model", 1):
         assert "another process is training" in refused(train(tiny_model, tmp_path / "model"))
-
-
-def test_several_processes_are_refused(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "in one process" in refused(train(tiny_model, tmp_path / "model"))
-    assert not list(tmp_path.iterdir())
 
 
 def test_it_says_what_it_will_do(tiny_model: Path, tmp_path: Path) -> None:
@@ -146,6 +148,119 @@ def test_it_says_what_it_will_do(tiny_model: Path, tmp_path: Path) -> None:
                   "8 pairs", "epochs", "checkpoints: none", f"output: {tmp_path / 'model'}"):  # fmt: skip
         assert words in said
     assert said.index("epochs") < said.index("train_runtime")
+
+
+PAIRS = [
+    {"item": str(item), "language": code, "query": f"where is {item}?", "passage": f"{code} is at {item} and {item}"}
+    for item in range(20)
+    for code in ("en", "nl")
+]
+
+
+@pytest.fixture
+def pairs_file(tmp_path: Path) -> Path:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "mine.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in PAIRS))
+    return folder / "mine.jsonl"
+
+
+def test_pairs_of_a_file_alone(tiny_model: Path, tmp_path: Path, pairs_file: Path) -> None:
+    (tmp_path / "train.yaml").write_text(f"pairs-file: [{pairs_file}]\nbatch-size: 4\nsteps: 2")
+    result = run("train", tiny_model, "--config", tmp_path / "train.yaml", "--output", tmp_path / "model")
+    assert result.exit_code == 0, result.output
+    sources = read_json(tmp_path / "model" / "hybrid_training.json", "a record")["sources"]
+    assert [(one["name"], one["languages"]) for one in sources] == [("mine", ["en", "nl"])]
+
+
+def test_several_sources(tiny_model: Path, tmp_path: Path, pairs_file: Path) -> None:
+    data = ("--collection", "sample-train", "--collection", "sample-test", "--pairs-file", pairs_file)
+    command = ("train", tiny_model, "--output", tmp_path / "model", *data, "--batch-size", "4", "--steps", "2")
+    result = run(*command, "--languages", "nl,en,de")
+    assert result.exit_code == 0, result.output
+    for words in ("sample-train@de+en: 72 parallel", "(de, en)", "sample-test@de+en: 36", "mine: 20", "(nl, en)"):
+        assert words in result.output
+    sources = read_json(tmp_path / "model" / "hybrid_training.json", "a record")["sources"]
+    assert [one["name"] for one in sources] == ["sample-train@de+en", "sample-test@de+en", "mine"]
+    command = (*command, "--overwrite")
+    assert "mine has none of the languages de, zh" in refused(run(*command, "--languages", "de,zh"))
+    said = refused(run(*command, "--languages", "en,nn"))
+    assert "unknown language in sample-train and sample-test and mine: 'nn'. Known: ar, de" in said
+    assert "sample-train is named twice" in refused(run(*command, "--collection", "sample-train"))
+
+
+def test_the_best_checkpoint_becomes_the_model(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--dev", "sample-test@de+en", "--learning-rate", "1e-3")
+    whole, output = tmp_path / "whole", tmp_path / "model"
+    result = train(tiny_model, whole, *options, steps=5)
+    assert result.exit_code == 0, result.output
+    assert "dev:         sample-test@de+en at each checkpoint" in result.output
+    said = re.search(r"best: step (\d+) of 5, mean AP 0\.\d+ on sample-test@de\+en", result.output)
+    assert said
+    record = read_json(whole / "hybrid_training.json", "a record")
+    assert record["best_checkpoint"] == f"checkpoint-{said[1]}"
+    assert said[1] in ("2", "4", "5")
+    with monkeypatch.context() as patched:
+        stop_while_saving(patched, 4)
+        assert isinstance(train(tiny_model, output, *options, steps=5).exception, Stopped)
+    assert "dev_digest was" in refused(train(tiny_model, output, "--dev", "sample-test@de", *options[2:], steps=5))
+    result = train(tiny_model, output, *options, steps=5)
+    assert said[0] in result.output
+    assert "going on after step 2" in result.output
+    assert weights(output) == weights(whole)
+    assert read_json(output / "hybrid_training.json", "a record") == record
+
+
+def test_a_run_stopped_after_its_last_step_makes_no_further_one(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--dev", "sample-test@de+en", "--learning-rate", "1e-3")
+    assert train(tiny_model, tmp_path / "whole", *options).exit_code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(HybridTrainer, "_load_best_model", _stop)
+        assert isinstance(train(tiny_model, tmp_path / "model", *options).exception, Stopped)
+    result = train(tiny_model, tmp_path / "model", *options)
+    assert result.exit_code == 0, result.output
+    assert "going on after step 6" in result.output
+    assert weights(tmp_path / "model") == weights(tmp_path / "whole")
+    records = [read_json(tmp_path / name / "hybrid_training.json", "a record") for name in ("whole", "model")]
+    assert records[0] == records[1]
+
+
+def _stop(self: HybridTrainer) -> None:
+    raise Stopped
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--alpha", "1.5"), "alpha is 1.5"),
+        (("--batch-size", "80"), "batch size of at most"),
+        (("--languages", "en,en"), "--languages names en twice"),
+        (("--languages", "en,xx"), "unknown language in sample-train: 'xx'"),
+        (("--languages", ","), "names no language"),
+        (("--set", "pairs={en-xx: 1}"), "en-xx"),
+        (("--dev", "sample-train@en"), "is trained on"),
+        (("--dev", "sample-test", "--save-steps", "0"), "--save-steps must be above 0"),
+        (("--dev", "sample-tset"), "unknown collection"),
+        (("--set", "eval_steps=5"), "has an option of its own, --dev"),
+        (("--pairs-file", "gone.jsonl"), "gone.jsonl: "),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_starts(
+    tiny_model: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    assert said in refused(train(tiny_model, tmp_path / "model", *arguments))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_is_not_finite_leaves_no_model(tiny_model: Path, tmp_path: Path) -> None:
+    said = refused(train(tiny_model, tmp_path / "model", "--learning-rate", "1e38", "--set", "max_grad_norm=0"))
+    assert "the loss is nan" in said
+    assert said.count("error:") == 1
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.slow
