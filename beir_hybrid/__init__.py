@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from beir_hybrid.anserini.export import export_pyserini
     from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection, Setting, SettingView
     from beir_hybrid.collections.formats.beir_export import load_beir, prepare_beir
-    from beir_hybrid.collections.formats.irds import register
     from beir_hybrid.collections.registry import available, load, load_collection, load_setting
     from beir_hybrid.collections.spec import CollectionSpec, Request
     from beir_hybrid.encoders.dense import DenseEncoder
     from beir_hybrid.evaluation.during_training import GridEvaluator
     from beir_hybrid.evaluation.grid import evaluate_grid
-    from beir_hybrid.evaluation.measures import RankDistance
+    from beir_hybrid.evaluation.measures import AWRF, LanguageRecall, LareqaAP, RankDistance
+    from beir_hybrid.registration import register
     from beir_hybrid.training.arguments import HybridTrainingArguments
     from beir_hybrid.training.batching import HybridBatchSampler
     from beir_hybrid.training.pairs import ParallelPairs
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from beir_hybrid.training.trainer import HybridTrainer
 
 _HOMES = {
+    "AWRF": "evaluation.measures",
     "CollectionInfo": "collections.collection",
     "CollectionSpec": "collections.spec",
     "DenseEncoder": "encoders.dense",
@@ -38,6 +39,8 @@ _HOMES = {
     "HybridTrainingArguments": "training.arguments",
     "MultilingualCollection": "collections.collection",
     "ParallelPairs": "training.pairs",
+    "LanguageRecall": "evaluation.measures",
+    "LareqaAP": "evaluation.measures",
     "Request": "collections.spec",
     "RankDistance": "evaluation.measures",
     "Setting": "collections.collection",
@@ -54,10 +57,11 @@ _HOMES = {
     "read_ir_datasets": "training.sources.irds",
     "read_pairs": "training.sources.pair_files",
     "read_parallel_text": "training.sources.parallel_text",
-    "register": "collections.formats.irds",
+    "register": "registration",
 }
 
 __all__ = [
+    "AWRF",
     "BeirHybridError",
     "CollectionInfo",
     "CollectionSpec",
@@ -66,6 +70,8 @@ __all__ = [
     "HybridBatchSampler",
     "HybridTrainer",
     "HybridTrainingArguments",
+    "LanguageRecall",
+    "LareqaAP",
     "MultilingualCollection",
     "ParallelPairs",
     "RankDistance",

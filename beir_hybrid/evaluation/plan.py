@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import ir_measures
@@ -51,14 +51,30 @@ def plan_grid(
     if not any(by_kind[setting.kind] for setting in chosen):
         raise BeirHybridError(
             f"none of the measures {[str(measure) for measure in measures or ()]} is defined in "
-            f"{', '.join(sorted({setting.kind for setting in chosen}))} settings; RankDistance needs multi."
+            f"{', '.join(sorted({setting.kind for setting in chosen}))} settings; "
+            "RankDistance needs multi, as do LanguageRecall and AWRF."
         )
-    graded = collection.relevant.grades.max(initial=0) > 1
-    if graded and any(measure.NAME == "nDCG" for found in by_kind.values() for measure in found):
-        raise BeirHybridError(
-            f"{collection.name} has graded judgements, and nDCG here takes relevance as binary. Ask for other measures."
-        )
+    _check_parameters(collection, {measure for found in by_kind.values() for measure in found})
     return GridPlan(by_kind, chosen, collection.settings, collection.whole)
+
+
+def _check_parameters(collection: MultilingualCollection, measures: Iterable[ir_measures.Measure]) -> None:
+    """Refuse, before anything is encoded, what the collection's judgements cannot give."""
+    highest = int(collection.relevant.grades.max(initial=0))
+    for measure in measures:
+        least, language = measure.params.get("rel", 1), measure.params.get("lang")
+        if least > highest:
+            raise BeirHybridError(
+                f"{measure}: the highest grade in {collection.name} is {highest}, so nothing would be relevant; "
+                f"ask for a rel from 1 to {highest}."
+            )
+        if language is not None:
+            collection.language_number(language)
+        if measure.NAME == "AWRF":
+            raise BeirHybridError(
+                f"{measure} needs whole rankings, and a grid computes the ranks of relevant passages alone; write a "
+                "run and give it to ir_measures, or to measures.evaluate_run."
+            )
 
 
 def _chosen(collection: MultilingualCollection, names: Sequence[str] | None) -> tuple[Setting, ...]:
