@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from beir_hybrid.collections.registry import available, load, load_collection, load_setting
     from beir_hybrid.collections.spec import CollectionSpec, Request
     from beir_hybrid.encoders.dense import DenseEncoder
+    from beir_hybrid.evaluation.comparison import compare
     from beir_hybrid.evaluation.during_training import GridEvaluator
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.measures import AWRF, LanguageRecall, LareqaAP, RankDistance
@@ -46,6 +47,7 @@ _HOMES = {
     "Setting": "collections.collection",
     "SettingView": "collections.collection",
     "available": "collections.registry",
+    "compare": "evaluation.comparison",
     "evaluate_grid": "evaluation.grid",
     "export_pyserini": "anserini.export",
     "load": "collections.registry",
@@ -80,6 +82,7 @@ __all__ = [
     "SettingView",
     "__version__",
     "available",
+    "compare",
     "evaluate_grid",
     "export_pyserini",
     "load",

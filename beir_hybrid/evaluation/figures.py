@@ -13,9 +13,12 @@ from typing import Any
 
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.files import read_json, write_json
+from beir_hybrid.evaluation.per_query import QueryFigures, read_values, values_path, write_values
+from beir_hybrid.files import atomic_file, read_json, write_json
 
 AVERAGES = ("", "macro", "micro")
+AVERAGED_KINDS = ("mono", "cross", "multi", "blend/mono", "blend/multi")  # what settings are averaged with
+_VALUES = "query_values"  # in the provenance of a file: the SHA-256 of the values beside it
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Figure:
         average: `macro` (mean over settings), `micro` (mean over questions), or empty for one setting.
         query_language: The language of the questions; empty for an average over languages.
         value: The mean over the questions. RankDistance is in ranks, all others lie in 0..1.
-        queries: How many questions it is the mean of.
+        queries: How many questions it is the mean of; 0 where a publication does not say.
     """
 
     collection: str
@@ -44,13 +47,36 @@ class Figure:
     value: float
     queries: int
 
+    @property
+    def kind(self) -> str:
+        """What settings are averaged with it: mono, cross, multi, blend/mono or blend/multi."""
+        return kind_of(self.setting, self.collection)
+
+
+def lower_is_better(measure: str) -> bool:
+    """RankDistance is a distance, also with parameters (`RankDistance(rel=2)`); of all others more is better."""
+    return measure.startswith("RankDistance")
+
+
+def kind_of(setting: str, collection: str) -> str:
+    """The kind of a setting or of an average; a blend in the pool is another task than in one language."""
+    kind, *languages = setting.removeprefix(f"{collection}/").split("/")
+    if kind != "blend":
+        return kind
+    return "blend/multi" if languages[-1:] == ["multi"] else "blend/mono"
+
 
 @dataclass(frozen=True)
 class Results:
-    """Figures and their provenance: a JSON object that says what data, model and software they came from."""
+    """Figures, their provenance (what data, model and software they came from), and the values of each question.
+
+    Attributes:
+        queries: What the figures of single settings are means of; empty where that was not kept.
+    """
 
     figures: tuple[Figure, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    queries: tuple[QueryFigures, ...] = field(default=(), compare=False, repr=False)
 
     def select(self, **fields: str) -> tuple[Figure, ...]:
         """The figures whose fields have these values: `select(setting="xquad-r/mono", measure="AP")`.
@@ -106,23 +132,43 @@ class Results:
         """The name of the collection; several are joined by a comma."""
         return ", ".join(dict.fromkeys(figure.collection for figure in self.figures))
 
+    @property
+    def origin(self) -> str:
+        """`published`, `ours` (measured here and trained with these batches) or `baseline` (measured here only)."""
+        if "published" in self.provenance:
+            return "published"
+        trained = (self.provenance.get("encoder") or {}).get("training")
+        return "ours" if trained or any(figure.batching for figure in self.figures) else "baseline"
+
     def to_json(self) -> dict[str, Any]:
         """`{"provenance": {...}, "figures": [row, ...]}`."""
+        names = [part.name for part in dataclasses.fields(Figure)]
         return {
             "provenance": dict(self.provenance),
-            "figures": [dataclasses.asdict(figure) for figure in self.figures],
+            "figures": [{name: getattr(figure, name) for name in names} for figure in self.figures],
         }
 
     def write_json(self, path: Path | str) -> None:
-        """Write `to_json()` to `path`, whole or not at all."""
-        write_json(Path(path), self.to_json())
+        """Write `to_json()` to `path`, and the values of each question beside it (`values_path`), both or neither.
+
+        The JSON names the SHA-256 of the values, so that the two cannot be mixed up.
+        """
+        path, content = Path(path), self.to_json()
+        if not self.queries:
+            write_json(path, content)
+            values_path(path).unlink(missing_ok=True)  # of what stood here before
+            return
+        with atomic_file(values_path(path)) as temporary:
+            content["provenance"][_VALUES] = write_values(self.queries, temporary)
+            write_json(path, content)
 
     @classmethod
     def read(cls, path: Path | str) -> Results:
-        """Read what `write_json` wrote.
+        """Read what `write_json` wrote; without the file of values, `queries` is empty.
 
         Raises:
-            BeirHybridError: the file is missing or is not such a file; names the figure and the field.
+            BeirHybridError: the file is missing or is not such a file (names the figure and the field), or the values
+                beside it belong to other figures.
         """
         content = read_json(Path(path), "results with provenance and figures")
         if not isinstance(content, dict) or not isinstance(content.get("figures"), list):
@@ -133,7 +179,10 @@ class Results:
         if not isinstance(provenance, dict):
             raise BeirHybridError(f"{path}: provenance is {type(provenance).__name__}; expected an object.")
         rows = content["figures"]
-        return cls(tuple(_figure(row, f"{path}, figure {number}") for number, row in enumerate(rows, 1)), provenance)
+        figures = tuple(_figure(row, f"{path}, figure {number}") for number, row in enumerate(rows, 1))
+        digest = provenance.pop(_VALUES, None)
+        beside = values_path(Path(path))
+        return cls(figures, provenance, read_values(beside, str(digest)) if digest and beside.is_file() else ())
 
 
 def combine(results: Sequence[Results]) -> Results:
@@ -141,7 +190,45 @@ def combine(results: Sequence[Results]) -> Results:
     if len(results) == 1:
         return results[0]
     systems = [{"label": one.label, "collection": one.collection, **one.provenance} for one in results]
-    return Results(tuple(figure for one in results for figure in one.figures), {"systems": systems})
+    figures = tuple(figure for one in results for figure in one.figures)
+    return Results(figures, {"systems": systems}, tuple(values for one in results for values in one.queries))
+
+
+def separate(results: Results) -> tuple[Results, ...]:
+    """What `combine` joined: the figures of each system on each collection, with its own provenance."""
+    parts: dict[tuple[str, str, str], list[Figure]] = {}
+    for figure in results.figures:
+        parts.setdefault((figure.collection, figure.system, figure.batching), []).append(figure)
+    if len(parts) == 1:
+        return (results,)
+    found = []
+    for key, figures in parts.items():
+        one = Results(tuple(figures))
+        about = [
+            {name: value for name, value in system.items() if name != "label"}
+            for system in results.provenance.get("systems", ())
+            if (system.get("label"), system.get("collection")) == (one.label, one.collection)
+        ]
+        values = tuple(part for part in results.queries if (part.collection, part.system, part.batching) == key)
+        found.append(dataclasses.replace(one, provenance=about[0] if about else {}, queries=values))
+    return tuple(found)
+
+
+def check_comparable(one: Results, other: Results) -> None:
+    """Refuse two results whose figures say nothing about each other.
+
+    Raises:
+        BeirHybridError: their data, text mode or depth of ranking differ.
+    """
+    for name in ("text_mode", "digest", "depth"):
+        first, second = one.provenance.get(name), other.provenance.get(name)
+        both = first is not None and second is not None
+        if first != second and (both or name == "depth"):  # no depth: every passage was ranked
+            raise BeirHybridError(
+                f"{one.label} and {other.label} were measured on different data called {one.collection}, or to "
+                f"different depth ({name} {first or 'full'} and {second or 'full'}), so their figures do not compare. "
+                "Evaluate both in the same way."
+            )
 
 
 def data_provenance(collection: MultilingualCollection) -> dict[str, Any]:

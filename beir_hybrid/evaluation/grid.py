@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,8 +13,9 @@ import numpy.typing as npt
 
 from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting
 from beir_hybrid.collections.names import may_be_of_one
-from beir_hybrid.collections.texts import Texts
+from beir_hybrid.collections.texts import IntArray, Texts
 from beir_hybrid.errors import BeirHybridError, unknown
+from beir_hybrid.evaluation.averages import SettingValues, figures_of, query_figures
 from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, package_versions
 from beir_hybrid.evaluation.measures import setting_ranks, values
 from beir_hybrid.evaluation.plan import GridPlan, GridRows, Measures, needed_rows, plan_grid
@@ -151,53 +151,18 @@ def _read_out(
         "versions": package_versions(),
         "timing": {"rank_seconds": round(seconds, 3)},
     }
-    return Results(tuple(_figures(by_setting, plan, blank)), provenance)
+    measured = {setting: values for setting, (_, values) in by_setting.items()}
+    return Results(
+        tuple(figures_of(measured, plan, blank)), provenance, tuple(query_figures(by_setting, part.collection, blank))
+    )
 
 
-_Values = dict[str, npt.NDArray[np.float64]]
-
-
-def _values(collection: MultilingualCollection, ranks: RelevantRanks, setting: Setting, plan: GridPlan) -> _Values:
-    found = setting_ranks(collection, ranks, setting).found
-    return {str(measure): values(measure, found) for measure in plan.measures[setting.kind]}
-
-
-def _figures(by_setting: Mapping[Setting, _Values], plan: GridPlan, blank: Figure) -> Iterator[Figure]:
-    for setting, per_measure in by_setting.items():
-        for measure, per_query in per_measure.items():
-            row = replace(blank, setting=str(setting), query_language=setting.query_language, measure=measure)
-            yield _mean(row, "", [per_query])
-    for kind, in_pool in itertools.product(KINDS, (False, True)):
-        settings = [one for one in plan.everything if one.kind == kind and (one.searched is None) == in_pool]
-        if not plan.whole:  # an average over some settings would look like one over all
-            settings = []
-        languages = list(dict.fromkeys(setting.query_language for setting in settings))
-        for language in languages if kind == "cross" else ():
-            own = [setting for setting in settings if setting.query_language == language]
-            yield from _averages(own, by_setting, replace(blank, query_language=language), ("macro",))
-        yield from _averages(settings, by_setting, blank, ("macro", "micro"))
-
-
-def _averages(
-    settings: Sequence[Setting], by_setting: Mapping[Setting, _Values], blank: Figure, averages: Sequence[str]
-) -> Iterator[Figure]:
-    """The averages over all of `settings`; none where one of them was not evaluated."""
-    if not settings or any(setting not in by_setting for setting in settings):
-        return
-    one = settings[0]
-    name = f"{one.collection}/{one.kind}"
-    if one.kind == "blend":  # in the pool it is another task than in one language
-        name += "/multi" if one.searched is None else "/mono"
-    for measure in by_setting[settings[0]]:
-        for average in averages:
-            row = replace(blank, setting=name, measure=measure)
-            yield _mean(row, average, [by_setting[setting][measure] for setting in settings])
-
-
-def _mean(row: Figure, average: str, parts: Sequence[npt.NDArray[np.float64]]) -> Figure:
-    every = np.concatenate(parts)
-    mean = np.mean([part.mean() for part in parts]) if average == "macro" else every.mean()
-    return replace(row, average=average, value=float(mean), queries=len(every))
+def _values(
+    collection: MultilingualCollection, ranks: RelevantRanks, setting: Setting, plan: GridPlan
+) -> tuple[IntArray, SettingValues]:
+    """The rows of the setting's questions, and their values by measure."""
+    asked = setting_ranks(collection, ranks, setting)
+    return asked.query_rows, {str(measure): values(measure, asked.found) for measure in plan.measures[setting.kind]}
 
 
 def _encode_once(texts: Sequence[str], encode: Callable[[list[str]], Any]) -> tuple[npt.NDArray[Any], int]:

@@ -2,113 +2,89 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from beir_hybrid.collections.collection import KINDS
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation import heat_map
-from beir_hybrid.evaluation.figures import Results, combine
+from beir_hybrid.evaluation.figures import AVERAGED_KINDS, Figure, Results, check_comparable, combine, lower_is_better
+from beir_hybrid.evaluation.tables import NONE, Table, csv_text, signed
 from beir_hybrid.files import write_text
 
-_LOWER_IS_BETTER = "RankDistance"
-_NONE = "–"
 _KIND_WORDS = {
     "mono": "question and passages in one language",
     "cross": "passages in one other language",
     "multi": "passages of all languages in one pool",
+    "blend/mono": "a question of two languages, passages in one",
+    "blend/multi": "a question of two languages, passages of all in one pool",
 }
 
 
-@dataclass(frozen=True)
-class Table:
-    """A title, a heading and rows of text; the first column holds names, the others numbers."""
-
-    title: str
-    heading: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """As GitHub Markdown."""
-        lines = [self.heading, ("---", *["---:"] * (len(self.heading) - 1)), *self.rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-    def text(self) -> str:
-        """As aligned columns for a terminal."""
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        table = RichTable(title=Text(self.title), title_justify="left", box=box.SIMPLE_HEAD)
-        for number, name in enumerate(self.heading):
-            table.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
-        for row in self.rows:
-            table.add_row(*map(Text, row))
-        # As wide as it needs to be: a narrow terminal wraps a line, rich would cut the numbers.
-        console = Console(file=(buffer := io.StringIO()), width=1000, color_system=None)
-        console.print(table)
-        return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
-
-
-def summary_table(results: Sequence[Results], *, micro: bool = False) -> str:
+def summary_table(results: Sequence[Results], *, micro: bool = False, references: Sequence[Results] = ()) -> str:
     """One row a system, one column a kind of setting and measure; for two systems also the difference.
 
     Args:
         results: One for each system; those of one collection share a table.
         micro: Also the means over questions, below the means over settings (macro).
+        references: Published figures, above the systems of their collection.
 
     Raises:
         BeirHybridError: there are no results.
     """
     tables = [
-        summary(group, average) for group in _by_collection(results) for average in ("macro", "micro")[: 1 + micro]
+        summary(group, average, references)
+        for group in _by_collection(results)
+        for average in ("macro", "micro")[: 1 + micro]
     ]
     return "\n".join(table.text() for table in tables)
 
 
-def summary(results: Sequence[Results], average: str = "macro") -> Table:
+def summary(results: Sequence[Results], average: str = "macro", references: Sequence[Results] = ()) -> Table:
     """The table of `summary_table` for systems measured on one collection."""
     columns = _columns(results)
-    numbers = [[_average(one, kind, measure, average) for kind, measure in columns] for one in results]
     measures = [measure for _, measure in columns]
-    rows = [(one.label, *map(_number, row, measures)) for one, row in zip(results, numbers, strict=True)]
-    if len(results) == 2:
-        rows.append(("difference", *map(_difference, *numbers, measures)))
-    heading = ("system", *(f"{kind} {_measure(measure)}" for kind, measure in columns))
-    over = "settings" if average == "macro" else "questions"
-    return Table(f"{results[0].collection}, mean over {over} ({average})", heading, tuple(rows))
-
-
-def by_language(results: Sequence[Results], kind: str, measure: str) -> Table:
-    """One row a system, one column a question language; a cross figure is the mean over the passage languages."""
-    average = "macro" if kind == "cross" else ""
-    found = [
-        {
-            figure.query_language: figure.value
-            for figure in one.select(measure=measure, average=average)
-            if figure.query_language and figure.setting.removeprefix(f"{figure.collection}/").split("/")[0] == kind
-        }
-        for one in results
-    ]
-    languages = sorted({language for values in found for language in values})
     rows = []
-    for one, values in zip(results, found, strict=True):
-        whole = _average(one, kind, measure, "macro")
-        numbers = [*(values.get(language) for language in languages), whole]
-        rows.append((one.label, *(_number(value, measure) for value in numbers)))
-    title = f"{kind} ({_KIND_WORDS[kind]}), {_measure(measure)}, by question language"
-    return Table(title, ("system", *languages, "mean"), tuple(rows))
+    for one in [*_of_collection(references, results[0].collection), *results]:
+        found = [_average(one, kind, measure, average) for kind, measure in columns]
+        if "published" not in one.provenance or any(found):
+            rows.append((one, found))
+    cells = [(one.label, one.origin, *map(_number, found, measures)) for one, found in rows]
+    if len(results) == 2:
+        cells.append(("difference", "", *map(_difference, rows[-2][1], rows[-1][1], measures)))
+    heading = ("system", "origin", *(f"{kind} {marked(measure)}" for kind, measure in columns))
+    over = "settings" if average == "macro" else "questions"
+    title = f"{results[0].collection}, mean over {over} ({average})"
+    return Table(title, heading, tuple(cells), 2, _origins(one for one, _ in rows))
 
 
-def markdown(results: Sequence[Results], *, picture: str | None = None) -> str:
+def by_language(results: Sequence[Results], kind: str, measure: str, references: Sequence[Results] = ()) -> Table:
+    """One row a system, one column a question language; a cross figure is the mean over the passage languages."""
+    average = "macro" if kind in ("cross", "blend/mono") else ""
+
+    def by_code(one: Results) -> dict[str, Figure]:
+        chosen = [figure for figure in one.select(measure=measure, average=average) if figure.kind == kind]
+        return {figure.query_language: figure for figure in chosen if figure.query_language}
+
+    languages = sorted({language for one in results for language in by_code(one)})
+    rows, shown = [], []
+    for one in [*_of_collection(references, results[0].collection), *results]:
+        found = by_code(one)
+        numbers = [*(found.get(language) for language in languages), _average(one, kind, measure, "macro")]
+        if "published" not in one.provenance or any(numbers):
+            rows.append((one.label, one.origin, *(_number(figure, measure) for figure in numbers)))
+            shown.append(one)
+    title = f"{kind} ({_KIND_WORDS[kind]}), {marked(measure)}, by question language"
+    return Table(title, ("system", "origin", *languages, "mean"), tuple(rows), 2, _origins(shown))
+
+
+def markdown(results: Sequence[Results], *, picture: str | None = None, references: Sequence[Results] = ()) -> str:
     """A report as GitHub Markdown: summaries, tables by language, the data, the systems, how to reproduce it.
 
     Args:
         picture: The path of the heat map, as the report should link it.
+        references: Published figures, above the systems of their collection.
 
     Raises:
         BeirHybridError: there are no results.
@@ -124,25 +100,46 @@ def markdown(results: Sequence[Results], *, picture: str | None = None) -> str:
     )
     for group in _by_collection(results):
         parts.append(f"## {group[0].collection}")
-        for average in ("macro", "micro"):
-            table = summary(group, average)
+        summaries, languages = _tables(group, references)
+        for table in summaries:
             parts += [f"**{table.title}**", table.markdown()]
+        parts.append(summaries[0].note)
         if picture and len(results) == len(group):
             parts.append(f"![AP by question language and passage language]({picture})")
-        for kind, measure in _columns(group):
-            table = by_language(group, kind, measure)
-            if len(table.heading) > 2:
-                parts += [f"**{table.title}**", table.markdown()]
+        for table in languages:
+            parts += [f"**{table.title}**", table.markdown()]
         parts += ["### Data", _data_words(group[0].provenance)]
     parts += ["## Systems", *(_system_words(one) for one in results)]
     parts += ["## To reproduce", _reproduce_words(results)]
     return "\n\n".join(parts) + "\n"
 
 
-def write_report(results: Sequence[Results], folder: Path | str) -> list[Path]:
-    """Write `results.json`, `report.md` and `heatmap.png` to `folder`, each whole or not at all; return their paths.
+def latex(results: Sequence[Results], references: Sequence[Results] = ()) -> str:
+    """The tables of the report for a LaTeX document that loads `booktabs`."""
+    tables = [table for group in _by_collection(results) for part in _tables(group, references) for table in part]
+    return "\n".join(["% \\usepackage{booktabs}", *(table.latex() for table in tables)])
 
-    The heat map is of the first one or two systems, and is left out where they have no mono or cross settings.
+
+def figures_csv(results: Sequence[Results], references: Sequence[Results] = ()) -> str:
+    """Every figure as a row of CSV, as in the JSON, and whether it is ours, a baseline's or published, and where."""
+    names = [part.name for part in dataclasses.fields(Figure)]
+    rows = [
+        [*(getattr(figure, name) for name in names), one.origin, one.provenance.get("published", "")]
+        for one in [*references, *results]
+        for figure in one.figures
+    ]
+    return csv_text([*names, "origin", "source"], rows)
+
+
+def write_report(results: Sequence[Results], folder: Path | str, references: Sequence[Results] = ()) -> list[Path]:
+    """Write a report to `folder`, each file whole or not at all; return their paths.
+
+    `results.json` (with `queries.parquet`, the values of each question, where they were kept), `report.md`,
+    `report.tex`, `figures.csv` and `heatmap.png`. The heat map is of the first one or two systems, and is left out
+    where they have no mono or cross settings.
+
+    Args:
+        references: Published figures, for the tables and the CSV.
 
     Raises:
         BeirHybridError: there are no results, or the folder cannot be written.
@@ -151,13 +148,27 @@ def write_report(results: Sequence[Results], folder: Path | str) -> list[Path]:
     folder = Path(folder)
     shown = [one for one in results if one.collection == results[0].collection][:2]
     drawn = all(heat_map.cells(one, "AP") for one in shown)
-    paths = [folder / "results.json", folder / "report.md"]
-    combine(results).write_json(paths[0])
+    whole = combine(results)
+    whole.write_json(folder / "results.json")
     if drawn:
-        paths.append(folder / "heatmap.png")
-        heat_map.draw(shown, paths[2])
-    write_text(paths[1], markdown(results, picture="heatmap.png" if drawn else None))
-    return paths
+        heat_map.draw(shown, folder / "heatmap.png")
+    picture = "heatmap.png" if drawn else None
+    texts = {
+        "report.md": markdown(results, picture=picture, references=references),
+        "report.tex": latex(results, references),
+        "figures.csv": figures_csv(results, references),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    names = ["results.json", *(["queries.parquet"] if whole.queries else []), *texts, *([picture] if picture else [])]
+    return [folder / name for name in names]
+
+
+def _tables(group: Sequence[Results], references: Sequence[Results]) -> tuple[list[Table], list[Table]]:
+    """The summaries of systems on one collection, and the tables by language."""
+    languages = [by_language(group, kind, measure, references) for kind, measure in _columns(group)]
+    summaries = [summary(group, average, references) for average in ("macro", "micro")]
+    return summaries, [table for table in languages if len(table.heading) > 3]
 
 
 def _by_collection(results: Sequence[Results]) -> list[list[Results]]:
@@ -167,51 +178,51 @@ def _by_collection(results: Sequence[Results]) -> list[list[Results]]:
     for one in results:
         group = groups.setdefault(one.collection, [])
         group.append(one)
-        _check_comparable(group[0], one)
+        check_comparable(group[0], one)
     return list(groups.values())
 
 
-def _check_comparable(one: Results, other: Results) -> None:
-    for name in ("text_mode", "digest"):
-        first, second = one.provenance.get(name), other.provenance.get(name)
-        if first is not None and second is not None and first != second:
-            raise BeirHybridError(
-                f"{one.label} and {other.label} were measured on different data called {one.collection} ({name} "
-                f"{first} and {second}), so their figures do not compare. Evaluate both on the same data."
-            )
+def _of_collection(references: Iterable[Results], collection: str) -> list[Results]:
+    return [one for one in references if one.collection == collection]
+
+
+def _origins(shown: Iterable[Results]) -> str:
+    """What the column `origin` says, and which publications the table quotes."""
+    papers = dict.fromkeys(one.provenance["published"] for one in shown if "published" in one.provenance)
+    words = "ours: trained and measured here; baseline: measured here, trained elsewhere or not at all"
+    return f"{words}; published: {'; '.join(papers)}." if papers else f"{words}."
 
 
 def _columns(results: Sequence[Results]) -> list[tuple[str, str]]:
     """(kind, measure) of every figure, in the order of the kinds and of first appearance."""
-    found = dict.fromkeys(
-        (figure.setting.removeprefix(f"{figure.collection}/").split("/")[0], figure.measure)
-        for one in results
-        for figure in one.figures
-    )
-    return [(kind, measure) for kind in KINDS for other, measure in found if other == kind]
+    found = dict.fromkeys((figure.kind, figure.measure) for one in results for figure in one.figures)
+    return [(kind, measure) for kind in AVERAGED_KINDS for other, measure in found if other == kind]
 
 
-def _average(results: Results, kind: str, measure: str, average: str) -> float | None:
+def _average(results: Results, kind: str, measure: str, average: str) -> Figure | None:
     found = results.select(setting=f"{results.collection}/{kind}", measure=measure, average=average, query_language="")
-    return found[0].value if found else None
+    return found[0] if found else None
 
 
-def _measure(measure: str) -> str:
-    return f"{measure} ↓" if measure == _LOWER_IS_BETTER else measure
+def marked(measure: str) -> str:
+    """The measure with an arrow where lower is better."""
+    return f"{measure} ↓" if lower_is_better(measure) else measure
 
 
-def _number(value: float | None, measure: str) -> str:
-    if value is None:
-        return _NONE
-    return f"{value:.1f}" if measure == _LOWER_IS_BETTER else f"{value:.3f}"
+def _number(figure: Figure | None, measure: str) -> str:
+    """Published figures keep the digits that they were published with."""
+    if figure is None:
+        return NONE
+    return f"{figure.value:.{getattr(figure, 'digits', digits_of(measure))}f}"
 
 
-def _difference(before: float | None, after: float | None, measure: str) -> str:
-    if before is None or after is None:
-        return _NONE
-    digits = 1 if measure == _LOWER_IS_BETTER else 3
-    change = f"{after - before:+.{digits}f}"
-    return change.replace("-", "\u2212")
+def digits_of(measure: str) -> int:
+    """How many digits after the point a table prints: ranks are large, all else lies in 0..1."""
+    return 1 if lower_is_better(measure) else 3
+
+
+def _difference(before: Figure | None, after: Figure | None, measure: str) -> str:
+    return NONE if before is None or after is None else signed(after.value - before.value, digits_of(measure))
 
 
 def _data_words(provenance: Mapping[str, Any]) -> str:

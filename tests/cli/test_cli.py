@@ -17,6 +17,7 @@ from beir_hybrid.collections.registry import load
 from beir_hybrid.evaluation.figures import Results
 from beir_hybrid.files import read_json
 
+REPORT = {"results.json", "queries.parquet", "report.md", "report.tex", "figures.csv", "heatmap.png"}
 SAMPLE = Path(__file__).parents[2] / "beir_hybrid" / "collections" / "sample"
 
 
@@ -41,7 +42,7 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("command", [[], ["datasets"], ["train"], ["evaluate"], ["export"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["datasets"], ["train"], ["evaluate"], ["compare"], ["export"], ["demo"]])
 def test_help_teaches(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
@@ -71,7 +72,8 @@ def test_evaluate_prints_and_writes(tiny_model: Path, tmp_path: Path) -> None:
     assert {figure.system for figure in results.figures} == {"tiny"}
     assert results.value(setting="cross/en-de", measure="AP") > 0
     assert results.provenance["digest"] == load("sample-test", languages=["en", "de"]).digest
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {"results.json", "report.md", "heatmap.png"}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == REPORT
+    assert len(Results.read(tmp_path / "report" / "results.json").queries) == len(results.queries) > 0
 
 
 def test_several_models_share_the_tables(tiny_model: Path, tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_demo_leaves_a_report(tiny_model: Path, tmp_path: Path) -> None:
         "--batch-size", "8", "--output", output,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert {path.name for path in output.iterdir()} == {"results.json", "report.md", "heatmap.png", "model"}
+    assert {path.name for path in output.iterdir()} == {*REPORT, "model"}
     assert "difference" in result.output
     systems = read_json(output / "results.json", "results")["provenance"]["systems"]
     assert [system["encoder"].get("training", {}).get("batching") for system in systems] == [None, "hybrid"]

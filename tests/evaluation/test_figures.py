@@ -7,7 +7,7 @@ import json
 import pytest
 
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.evaluation.figures import Figure, Results, combine
+from beir_hybrid.evaluation.figures import Figure, Results, combine, kind_of, lower_is_better
 
 
 def figure(**fields):
@@ -67,6 +67,35 @@ def test_systems_are_combined_with_their_provenance():
     assert both.value(setting="mono/en", measure="AP", system="two") == 0.5
     with pytest.raises(BeirHybridError, match=r"2 figures .*name the system: toy, one, hybrid; toy, two"):
         both.value(setting="mono/en", measure="AP")
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind"),
+    [
+        ("toy@de+en/mono/en", "mono"),
+        ("toy@de+en/mono", "mono"),
+        ("toy@de+en/cross/zh-Hant-de", "cross"),
+        ("toy@de+en/multi/de", "multi"),
+        ("toy@de+en/blend/de+en/en", "blend/mono"),
+        ("toy@de+en/blend/de+en/multi", "blend/multi"),
+        ("toy@de+en/blend/mono", "blend/mono"),
+        ("toy@de+en/blend/multi", "blend/multi"),
+    ],
+)
+def test_the_kind_of_a_setting_is_that_of_its_average(setting, kind):
+    assert kind_of(setting, "toy@de+en") == figure(collection="toy@de+en", setting=setting).kind == kind
+
+
+def test_where_figures_come_from():
+    assert RESULTS.origin == "ours"
+    assert Results((figure(batching=""),)).origin == "baseline"
+    assert Results((figure(batching=""),), {"encoder": {"training": {"steps": 1}}}).origin == "ours"
+    assert Results((figure(),), {"published": "A paper"}).origin == "published"
+
+
+def test_a_distance_is_better_when_it_is_lower():
+    lower = [name for name in ("AP", "R@10", "RankDistance", "RankDistance(rel=2)", "nDCG@10") if lower_is_better(name)]
+    assert lower == ["RankDistance", "RankDistance(rel=2)"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,177 @@
+"""beir-hybrid compare"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.files import check_writable, expanded, write_json, write_text
+
+if TYPE_CHECKING:
+    from beir_hybrid.evaluation.comparison import Comparison
+    from beir_hybrid.evaluation.figures import Results
+    from beir_hybrid.evaluation.pairing import System
+    from beir_hybrid.evaluation.tables import Table
+
+
+def compare(
+    results: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Report folders or results.json files; NAME=FOLDER,FOLDER for the runs (seeds) of one system.",
+            metavar="RESULTS...",
+            show_default=False,
+        ),
+    ] = None,
+    system: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FOLDER, a run of the system NAME; repeated, its runs. Beside RESULTS, or instead.",
+            show_default=False,
+            metavar="NAME=FOLDER",
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="What the others are compared with; by default the first.", show_default=False)
+    ] = None,
+    measure: Annotated[
+        list[str] | None, typer.Option(help="Only this measure; may be repeated.", show_default=False)
+    ] = None,
+    test: Annotated[str, typer.Option(help="randomisation, or t (paired t-test); both two-sided.")] = "randomisation",
+    permutations: Annotated[
+        int, typer.Option(help="Random sign vectors of the randomisation test, and bootstrap samples of the interval.")
+    ] = 10_000,
+    interval: Annotated[str, typer.Option(help="bca or percentile.")] = "bca",
+    confidence: Annotated[float, typer.Option(help="Of the interval.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Of the signs and the bootstrap samples.")] = 0,
+    by_language: Annotated[bool, typer.Option("--by-language", help="Also a row a question language.")] = False,
+    micro: Annotated[
+        bool, typer.Option("--micro", help="Means over questions instead of means over settings.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="Write every difference as JSON.", show_default=False)] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every difference as CSV.", show_default=False)] = None,
+    latex: Annotated[Path | None, typer.Option(help="Write the tables for LaTeX.", show_default=False)] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.", show_default=False)] = None,
+) -> None:
+    """Test whether systems differ by more than chance, on the same questions.
+
+    Each RESULTS is what `evaluate --report` wrote (results.json and queries.parquet). A folder that holds several
+    systems gives them all. Translations of one question are taken together, so that an average over languages rests on
+    as many observations as there are questions, not times languages; p-values are corrected (Holm) for the number of
+    settings.
+
+    `beir-hybrid compare report-before report-after --by-language`
+
+    `beir-hybrid compare x-y=seed0/xy,seed1/xy hybrid=seed0/hybrid,seed1/hybrid --json comparison.json`
+    """
+    from beir_hybrid.evaluation.comparison import compare as compared
+    from beir_hybrid.evaluation.significance import TestSettings
+
+    settings = TestSettings(test, permutations, permutations, interval, confidence, seed)
+    for path in (json, csv, latex, markdown):
+        if path is not None:
+            check_writable(path)
+    found = _by_collection(_systems([*(results or ()), *(system or ())]))
+    comparisons = [compared(one, baseline=baseline, measures=measure, settings=settings) for one in found]
+    tables = [table for one in comparisons for table in _tables(one, micro, by_language)]
+    typer.echo("\n".join(table.text() for table in tables))
+    if json is not None:
+        _write_json(comparisons, json)
+    texts = {
+        csv: _csv(comparisons),
+        latex: "\n".join(["% \\usepackage{booktabs}", *(table.latex() for table in tables)]),
+        markdown: "\n\n".join(f"**{table.title}**\n\n{table.markdown()}\n\n{table.note}" for table in tables) + "\n",
+    }
+    for path, text in texts.items():
+        if path is not None:
+            write_text(path, text)
+    for path in (json, csv, latex, markdown):
+        if path is not None:
+            typer.echo(f"comparison: {path}")
+
+
+def _systems(arguments: Sequence[str]) -> dict[str, list[Results]]:
+    """The runs of each system, by the name that was given or the one in its figures."""
+    from beir_hybrid.evaluation.figures import separate
+
+    if not arguments:
+        raise BeirHybridError("nothing to compare; name two report folders: beir-hybrid compare BEFORE AFTER.")
+    found: dict[str, list[Results]] = {}
+    seen: dict[tuple[str, str], str] = {}
+    for argument in arguments:
+        name, paths = _named(argument)
+        for path in paths:
+            parts = separate(_read(path))
+            if name and len({part.label for part in parts}) > 1:
+                labels = ", ".join(dict.fromkeys(part.label for part in parts))
+                raise BeirHybridError(f"{path}: holds several systems ({labels}), so it is no run of {name!r} alone.")
+            for part in parts:
+                key = (name or part.label, part.collection)
+                if not name and key in seen:
+                    raise BeirHybridError(
+                        f"{path} and {seen[key]} both hold a system called {part.label!r}. Give them names "
+                        f"(before={seen[key]} after={path}), or make them runs of one system ({part.label}="
+                        f"{seen[key]},{path})."
+                    )
+                seen[key] = path
+                found.setdefault(name or part.label, []).append(part)
+    return found
+
+
+def _named(argument: str) -> tuple[str, list[str]]:
+    """`NAME=FOLDER,FOLDER` as a name and paths; a path that is there is a path, whatever is in it."""
+    if expanded(argument).exists() or "=" not in argument:
+        return "", [argument]
+    name, _, rest = argument.partition("=")
+    paths = [rest] if expanded(rest).exists() else [path for path in rest.split(",") if path]
+    if not name or not paths:
+        raise BeirHybridError(f"{argument!r}: expected NAME=FOLDER, or NAME=FOLDER,FOLDER for several runs.")
+    return name, paths
+
+
+def _read(path: str) -> Results:
+    from beir_hybrid.evaluation.figures import Results
+
+    where = expanded(path)
+    return Results.read(where / "results.json" if where.is_dir() else where)
+
+
+def _by_collection(systems: dict[str, list[Results]]) -> list[list[System]]:
+    """The systems of each collection that two or more of them were measured on."""
+    from beir_hybrid.evaluation.pairing import System
+
+    collections = list(dict.fromkeys(run.collection for runs in systems.values() for run in runs))
+    found = []
+    for collection in collections:
+        own = {name: [run for run in runs if run.collection == collection] for name, runs in systems.items()}
+        group = [System(name, tuple(runs)) for name, runs in own.items() if runs]
+        if len(group) > 1:
+            found.append(group)
+    if not found:
+        raise BeirHybridError(
+            f"no two systems on one collection: {', '.join(systems)} on {', '.join(collections)}. Name two report "
+            "folders of one collection."
+        )
+    return found
+
+
+def _tables(comparison: Comparison, micro: bool, by_language: bool) -> list[Table]:
+    from beir_hybrid.evaluation.comparison_report import comparison_tables
+
+    return comparison_tables(comparison, average="micro" if micro else "macro", by_language=by_language)
+
+
+def _csv(comparisons: Sequence[Comparison]) -> str:
+    from beir_hybrid.evaluation.comparison_report import comparison_csv
+
+    first, *others = map(comparison_csv, comparisons)
+    return first + "".join(text.partition("\n")[2] for text in others)
+
+
+def _write_json(comparisons: Sequence[Comparison], path: Path) -> None:
+    """One comparison as itself; of several collections a list."""
+    write_json(path, comparisons[0].to_json() if len(comparisons) == 1 else [one.to_json() for one in comparisons])
