@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from beir_hybrid.encoders.digests import weights_digest as weights_digest
+from beir_hybrid.encoders.encoding import (
+    CPU_TOKENS,
+    GPU_TOKENS,
+    SENTENCES,
+    WORTH_PROBING,
+    FloatArray,
+    Probe,
+    Tokenised,
+    encode,
+    has_bf16_units,
+    probe,
+)
 from beir_hybrid.encoders.loading import check_pooling, load_model
 from beir_hybrid.encoders.presets import preset_for
 from beir_hybrid.errors import BeirHybridError, unknown
@@ -18,11 +31,13 @@ from beir_hybrid.files import read_json
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-FloatArray = npt.NDArray[np.float32]
 Precision = Literal["auto", "float32", "bf16"]
+Side = Literal["query", "passage"]
 TRAINING_RECORD = "hybrid_training.json"
 """Written beside a model by HybridTrainer: what it was trained on and how."""
 _PASSAGE = ("document", "passage")
+_LOOKED_AT = 1024
+logger = logging.getLogger(__name__)
 
 
 class DenseEncoder:
@@ -35,9 +50,10 @@ class DenseEncoder:
         model: `bundled:multilingual-e5-small`, a folder, a hub id, or a loaded SentenceTransformer.
         query_prompt, passage_prompt: What is put before each text. By default what the model says (its `query` and
             `document` or `passage` prompts), else what its family wants (see `presets`), else nothing.
-        precision: `float32`, `bf16` (autocast: matrix products only), or `auto`: bf16 where the processor has units
-            for it.
-        batch_tokens: Tokens of a batch, padding included.
+        precision: `float32`, `bf16` (autocast: matrix products only), or `auto`: the faster of the two on this machine
+            if both give the same vectors (cosine .999). It is tried once, on the first texts, where the processor has
+            units for bf16; some thousand tokens and fewer are encoded in float32 without trying.
+        batch_tokens: Tokens of a batch, padding included; by default what suits the device.
         device: As in torch; by default the best there is.
         pooling: `mean` or `cls`, for a bare transformer; by default what its family wants. A model that says itself how
             it pools can be asked for nothing else.
@@ -56,7 +72,7 @@ class DenseEncoder:
         query_prompt: str | None = None,
         passage_prompt: str | None = None,
         precision: Precision = "auto",
-        batch_tokens: int = 2048,
+        batch_tokens: int | None = None,
         device: str | None = None,
         pooling: str | None = None,
         progress: bool = True,
@@ -74,13 +90,19 @@ class DenseEncoder:
         self.query_prompt = prompts["query"] if query_prompt is None else query_prompt
         self.passage_prompt = prompts["passage"] if passage_prompt is None else passage_prompt
         keep_prompts(self.model, self.query_prompt, self.passage_prompt)
-        self.precision = _precision(precision, self.model.device.type)
-        self.batch_tokens = batch_tokens
+        self.wanted_precision: str = precision
+        device_type = self.model.device.type
+        self._precision: str | None = precision if precision != "auto" else None
+        if precision == "auto" and not has_bf16_units(device_type):
+            self._precision = "float32"
+        self._so_far: str | None = None
+        self._probe: Probe | None = None
+        self.batch_tokens = batch_tokens or (CPU_TOKENS if device_type == "cpu" else GPU_TOKENS)
         self.progress = progress
 
     def encode_queries(self, queries: Sequence[str], **_: Any) -> FloatArray:
         """Shape (queries, dimension). BEIR's options are taken and ignored: batches go by `batch_tokens`."""
-        return self._encode(list(queries), self.query_prompt, "questions")
+        return self._with_bar(list(queries), "query", "questions")
 
     def encode_corpus(
         self,
@@ -94,7 +116,51 @@ class DenseEncoder:
         else:
             pairs = ((passage.get("title"), passage["text"]) for passage in corpus)  # type: ignore[assignment]
         joined = [f"{title} {text}".strip() if title else text for title, text in pairs]
-        return self._encode(joined, self.passage_prompt, "passages")
+        return self._with_bar(joined, "passage", "passages")
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        side: Side,
+        *,
+        precision: str | None = None,
+        advance: Callable[[int], object] = lambda done: None,
+    ) -> FloatArray:
+        """Shape (texts, dimension), without a bar. `advance` is told how many texts each batch had."""
+        tokens = Tokenised(self.model, texts, self.prompt(side))
+        precision = precision or self._settled(tokens)
+        vectors = encode(self.model, tokens, precision, tokens.batches(self.batch_tokens), advance)
+        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(wrong):
+            raise BeirHybridError(
+                f"{self.name} gives a vector that is not finite for the text {texts[int(wrong[0])][:80]!r}. "
+                "The weights may be damaged, or the precision too low: try precision='float32'."
+            )
+        return vectors
+
+    def prompt(self, side: Side) -> str:
+        """What is put before each text."""
+        return self.query_prompt if side == "query" else self.passage_prompt
+
+    @property
+    def precision(self) -> str:
+        """`float32` or `bf16`; with `auto`, where nothing has been encoded yet, it is tried on sentences of our own."""
+        return self._precision or self._so_far or self._try(Tokenised(self.model, SENTENCES, self.passage_prompt))
+
+    @precision.setter
+    def precision(self, value: str) -> None:
+        if value not in ("float32", "bf16"):
+            raise unknown("precision", value, ("float32", "bf16"))
+        self._precision = self.wanted_precision = value
+
+    @property
+    def precision_probe(self) -> dict[str, float] | None:
+        """How fast bf16 was and how near to float32, if that was tried."""
+        return asdict(self._probe) if self._probe else None
+
+    def settle_precision(self, texts: Sequence[str], side: Side) -> str:
+        """The precision for these texts; with `auto` it is now tried on the first of them, if it has not been yet."""
+        return self._precision or self._settled(Tokenised(self.model, texts[:_LOOKED_AT], self.prompt(side)))
 
     @property
     def batching(self) -> str:
@@ -114,49 +180,33 @@ class DenseEncoder:
             "prompts": {"query": self.query_prompt, "passage": self.passage_prompt},
             "precision": self.precision,
         }
+        if self.precision_probe:
+            about["precision_probe"] = self.precision_probe
         record = training_record(self.name)
         return about | ({"training": record} if record else {})
 
-    def _encode(self, texts: list[str], prompt: str, what: str) -> FloatArray:
-        import torch
-        from sentence_transformers.util import batch_to_device
+    def _with_bar(self, texts: list[str], side: Side, what: str) -> FloatArray:
         from tqdm.auto import tqdm
 
-        dimension = self.model.get_embedding_dimension() or 0
-        vectors = np.empty((len(texts), dimension), dtype=np.float32)
-        lengths = self._lengths(texts, prompt)
-        self.model.eval()
-        device = self.model.device
-        autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
         # disable=None: a bar on a terminal, nothing in a log file.
-        bar = tqdm(total=len(texts), desc=f"Encoding {what}", unit="text", disable=None if self.progress else True)
-        with bar, torch.inference_mode(), autocast:
-            for rows in _batches(lengths, self.batch_tokens):
-                features = self.model.preprocess([texts[row] for row in rows], prompt=prompt or None)
-                output = self.model(batch_to_device(features, device))["sentence_embedding"]
-                vectors[rows] = torch.nn.functional.normalize(output.float(), dim=1).cpu().numpy()
-                bar.update(len(rows))
-        if not np.isfinite(vectors).all():
-            bad = texts[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
-            raise BeirHybridError(
-                f"{self.name} gives a vector that is not finite for the text {bad[:80]!r}. "
-                "The weights may be damaged, or the precision too low: try precision='float32'."
-            )
-        return vectors
+        with tqdm(
+            total=len(texts), desc=f"Encoding {what}", unit="text", disable=None if self.progress else True
+        ) as bar:
+            return self.encode(texts, side, advance=bar.update)
 
-    def _lengths(self, texts: list[str], prompt: str) -> npt.NDArray[np.int64]:
-        """Tokens a text, capped at the model's maximum; characters where the model has no fast tokenizer."""
-        longest = self.model.max_seq_length or 512
-        tokenizer = self.model.tokenizer
-        if not getattr(tokenizer, "is_fast", False):
-            return np.array([min(longest, len(prompt) + len(text)) for text in texts], dtype=np.int64)
-        found = np.empty(len(texts), dtype=np.int64)
-        for start in range(0, len(texts), 4096):  # token lists are large: keep a block of them
-            block = [prompt + text for text in texts[start : start + 4096]]
-            # Padding is said, since a tokenizer remembers what it was last told.
-            tokens = tokenizer(block, padding=False, truncation=True, max_length=longest, return_attention_mask=False)
-            found[start : start + 4096] = [len(ids) for ids in tokens["input_ids"]]
-        return found
+    def _settled(self, tokens: Tokenised) -> str:
+        if self._precision is not None:
+            return self._precision
+        if int(tokens.lengths.sum()) < WORTH_PROBING:
+            self._so_far = "float32"
+            return "float32"
+        return self._try(tokens)
+
+    def _try(self, tokens: Tokenised) -> str:
+        self._probe = probe(self.model, tokens, self.batch_tokens)
+        self._precision = self._probe.precision
+        logger.info("%s: %s, for %s", self.name, self._precision, self._probe)
+        return self._precision
 
 
 def retrieval_prompts(model: SentenceTransformer, name: str) -> dict[str, str]:
@@ -189,17 +239,6 @@ def keep_prompts(model: SentenceTransformer, query: str, passage: str) -> None:
     model.prompts = {**model.prompts, "query": query, **dict.fromkeys(_PASSAGE, passage)}
 
 
-def weights_digest(model: SentenceTransformer) -> str:
-    """SHA-256 over the names, types and values of all weights."""
-    import torch
-
-    state = hashlib.sha256()
-    for key, tensor in model.state_dict().items():
-        state.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        state.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()
-
-
 def training_record(model: str | Path) -> dict[str, Any] | None:
     """What HybridTrainer wrote beside the model in this folder, if it did."""
     path = Path(model) / TRAINING_RECORD
@@ -207,27 +246,3 @@ def training_record(model: str | Path) -> dict[str, Any] | None:
         return None
     record = read_json(path, "the record of a training")
     return record if isinstance(record, dict) else None
-
-
-def _batches(lengths: npt.NDArray[np.int64], budget: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Rows in batches, longest first, so that memory runs out at once or never."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, budget // max(1, int(lengths[order[start]])))
-        yield order[start : start + size]
-        start += size
-
-
-def _precision(wanted: Precision, device: str) -> str:
-    """bf16 where there are units for it: elsewhere it is emulated, and slower than float32."""
-    if wanted != "auto":
-        return wanted
-    import torch
-
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    if device == "cpu":
-        has = any(getattr(torch.cpu, f"_is_{unit}_supported", lambda: False)() for unit in ("avx512_bf16", "amx_tile"))
-        return "bf16" if has else "float32"
-    return "float32"

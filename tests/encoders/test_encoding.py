@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from beir_hybrid.encoders import dense, encoding
+from beir_hybrid.encoders.dense import DenseEncoder
+from beir_hybrid.encoders.encoding import Probe, Tokenised
+
+TEXTS = ["a river", "", "the tower of music in a garden", "engine " * 90, "winter", "a letter, a market"]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("prompt", ["", "query: "])
+def test_batches_are_those_of_the_model(model: SentenceTransformer, side: str, prompt: str) -> None:
+    model.tokenizer.padding_side = side
+    tokens = Tokenised(model, TEXTS, prompt)
+    assert tokens._features, "tokenised once only if the sample was equal"
+    for rows in ([0, 1], [3], [5, 2, 4], range(6)):
+        ours = tokens.batch(np.array(rows))
+        theirs = model.preprocess([TEXTS[row] for row in rows], prompt=prompt or None)
+        assert set(ours) == set(theirs)
+        for name, value in theirs.items():
+            assert torch.equal(ours[name], value) if torch.is_tensor(value) else ours[name] == value
+
+
+def test_a_model_that_prepares_texts_otherwise_does_so_itself(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = model.preprocess
+    monkeypatch.setattr(model, "preprocess", lambda texts, **named: own([text.upper() + " music" for text in texts]))
+    tokens = Tokenised(model, TEXTS, "")
+    ours = encoding.encode(model, tokens, "float32", tokens.batches(20))
+    expected = model.encode(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+def test_every_text_is_tokenised_once(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = []
+    own = model.preprocess
+    monkeypatch.setattr(model, "preprocess", lambda texts, **named: prepared.extend(texts) or own(texts, **named))
+    encoder = DenseEncoder(model, precision="float32", progress=False)
+    encoder.encode_queries([f"a river {row}" for row in range(300)])
+    assert len(prepared) <= 8
+
+
+def test_batches_go_by_length_and_budget(model: SentenceTransformer) -> None:
+    tokens = Tokenised(model, TEXTS * 5, "")
+    batches = list(tokens.batches(40))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(30))
+    lengths = [tokens.lengths[rows] for rows in batches]
+    assert all(len(one) == 1 or len(one) * one.max() <= 40 for one in lengths)
+    assert (np.diff(np.concatenate(lengths)) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("speedup", "cosine", "chosen"), [(2.0, 0.9999, "bf16"), (0.5, 0.9999, "float32"), (2.0, 0.99, "float32")]
+)
+def test_auto_is_what_was_faster_and_as_good(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, speedup: float, cosine: float, chosen: str
+) -> None:
+    asked = []
+    monkeypatch.setattr(dense, "has_bf16_units", lambda device: True)
+    monkeypatch.setattr(dense, "probe", lambda *_: asked.append(1) or Probe(speedup, cosine))
+    encoder = DenseEncoder(tiny_model, progress=False)
+    encoder.encode_queries(["a river"])  # too little to try it on
+    assert (encoder.precision, asked) == ("float32", [])
+    encoder.encode_queries(["a river and a tower"] * 2000)
+    encoder.encode_queries(["a garden and a tower"] * 2000)
+    assert (encoder.precision, asked) == (chosen, [1])
+    assert encoder.describe()["precision_probe"] == {"bf16_speedup": speedup, "min_cosine": cosine}
+
+
+def test_a_probe_compares_the_two(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
+    monkeypatch.setattr(dense, "has_bf16_units", lambda device: True)
+    encoder = DenseEncoder(tiny_model, progress=False)
+    assert encoder.precision in ("float32", "bf16")  # asked before there are texts
+    found = encoder.precision_probe
+    assert found is not None
+    assert found["bf16_speedup"] > 0
+    assert 0.99 < found["min_cosine"] <= 1.00001
+
+
+def test_without_units_nothing_is_tried(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense, "has_bf16_units", lambda device: False)
+    encoder = DenseEncoder(tiny_model, progress=False)
+    encoder.encode_queries(["a river and a tower"] * 2000)
+    assert encoder.precision == "float32"
+    assert "precision_probe" not in encoder.describe()
