@@ -11,9 +11,25 @@ from beir_hybrid.cli import options
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import check_writable
 
+_Runs = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Runs of another system, NAME=FOLDER, with a TREC run for each setting (xquad-r.cross.en-de.trec); may be "
+        "repeated.",
+        metavar="NAME=FOLDER",
+        show_default=False,
+    ),
+]
+_Embeddings = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep the embeddings in this folder, and take from there what was encoded before.", show_default=False
+    ),
+]
+
 
 def evaluate(
-    models: options.Models,
+    models: options.Models = None,
     collection: options.Collection = "xquad-r",
     data_dir: options.DataDir = None,
     languages: options.Languages = None,
@@ -50,6 +66,8 @@ def evaluate(
         list[str] | None,
         typer.Option(help="What tables call a model; may be repeated, in the models' order.", show_default=False),
     ] = None,
+    runs: _Runs = None,
+    embeddings: _Embeddings = None,
     published: Annotated[
         bool, typer.Option("--published", help="Also the published figures of this collection, above your own.")
     ] = False,
@@ -68,12 +86,16 @@ def evaluate(
 
     `beir-hybrid evaluate bundled:multilingual-e5-small my-encoder --collection xquad-r --report my-report`
     """
+    models = models or []
+    if not models and not runs:
+        raise BeirHybridError("there is nothing to evaluate; name a model, or --runs NAME=FOLDER.")
     if system and len(system) != len(models):
         raise BeirHybridError(
             f"{len(system)} names for {len(models)} models; give --system once for each, or not at all."
         )
     data = options.load_collection(collection, data_dir, languages, setting or ())
     from beir_hybrid.evaluation.figures import combine
+    from beir_hybrid.evaluation.from_runs import evaluate_runs, read_runs
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.plan import plan_grid
     from beir_hybrid.evaluation.published import published_beside
@@ -95,8 +117,14 @@ def evaluate(
                 system=system[number] if system else model,
                 batching=encoder.batching,
                 allow_seen=allow_seen,
+                embeddings=embeddings,
             )
         )
+    for given in runs or ():
+        name, equals, folder = given.partition("=")
+        if not equals or not name or not folder:
+            raise BeirHybridError(f"--runs {given}: expected NAME=FOLDER, as in --runs bm25=my-runs.")
+        results.append(evaluate_runs(read_runs(folder, data), measures=measure, system=name))
     references = published_beside(results[0]) if published else ()
     if published and not references:
         typer.echo(f"No figures of {data.name} have been published, or none on the same text and languages.", err=True)

@@ -21,10 +21,10 @@ Model = Annotated[
     typer.Argument(help="Hub id, folder, or bundled:multilingual-e5-small.", metavar="MODEL", show_default=False),
 ]
 Models = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         help="Hub ids, folders, or bundled:multilingual-e5-small; several share the tables.",
-        metavar="MODEL...",
+        metavar="[MODEL...]",
         show_default=False,
     ),
 ]

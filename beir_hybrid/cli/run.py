@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 from transformers.trainer_callback import TrainerState
 
 from beir_hybrid.cli.checkpoints import (
@@ -28,16 +28,15 @@ from beir_hybrid.cli.checkpoints import (
 )
 from beir_hybrid.cli.processes import Processes, refuse_several
 from beir_hybrid.collections.collection import MultilingualCollection
-from beir_hybrid.encoders.dense import weights_digest
+from beir_hybrid.encoders.dense import DenseEncoder, weights_digest
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.during_training import GridEvaluator
+from beir_hybrid.evaluation.figures import Results
+from beir_hybrid.evaluation.grid import evaluate_grid
 from beir_hybrid.files import atomic_folder
 from beir_hybrid.training.mixing import HYBRID, batching_name
 from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.trainer import HybridTrainer, HybridTrainingArguments
-
-if TYPE_CHECKING:
-    from beir_hybrid.encoders.dense import DenseEncoder
 
 Data = MultilingualCollection | Sequence[ParallelPairs]
 _NO_MATTER = (
@@ -139,29 +138,40 @@ def tokenizer_digest(model: SentenceTransformer) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class _Dev(SentenceEvaluator):
-    """The grid of a development collection, on texts as long as the saved model will take them."""
+class _Dev(GridEvaluator):
+    """The grid of a development collection, in one precision and on texts as long as the saved model will take them."""
 
     def __init__(self, encoder: DenseEncoder, collection: MultilingualCollection, max_tokens: int | None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.max_tokens = max_tokens
-        self.grid = GridEvaluator(
+        super().__init__(
             collection,
             query_prompt=encoder.query_prompt,
             passage_prompt=encoder.passage_prompt,
             write_csv=False,  # a run that goes on would write its lines twice
         )
-        self.primary_metric = self.grid.primary_metric
+        self.precision, self.max_tokens = encoder.precision, max_tokens
 
-    def __call__(  # type: ignore[override]  # as GridEvaluator
-        self, model: SentenceTransformer, output_path: str | None = None, epoch: float = -1, steps: int = -1
-    ) -> dict[str, float]:
-        """The metrics of `model` now."""
-        in_training, model.max_seq_length = model.max_seq_length, self.max_tokens
+    def _results(self, model: SentenceTransformer) -> Results:
+        # The parent would try at each checkpoint which precision is faster: the best could be another each time.
+        prompts, in_training = model.prompts, model.max_seq_length
+        modes = [(module, module.training) for module in model.modules()]
+        model.max_seq_length = self.max_tokens
         try:
-            return self.grid(model, output_path, epoch, steps)
+            encoder = DenseEncoder(
+                model,
+                query_prompt=self.query_prompt,
+                passage_prompt=self.passage_prompt,
+                precision=self.precision,  # type: ignore[arg-type]  # an encoder's
+                batch_tokens=self.batch_tokens,
+                progress=False,
+            )
+            # Without its description, which hashes all weights and knows the past of the model.
+            methods = SimpleNamespace(encode_queries=encoder.encode_queries, encode_corpus=encoder.encode_corpus)
+            methods.score_function = encoder.score_function
+            return evaluate_grid(methods, self.collection, measures=self.measures, progress=False)
         finally:
-            model.max_seq_length = in_training
+            model.prompts, model.max_seq_length = prompts, in_training
+            for module, training in modes:
+                module.training = training
 
 
 @dataclass(frozen=True)

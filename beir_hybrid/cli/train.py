@@ -162,13 +162,12 @@ def train(
 
     `beir-hybrid train bundled:multilingual-e5-small --collection mlqa-r --output my-encoder --freeze-embeddings`
     """
-    with processes.told_once():
-        others = _other_arguments(context, setting or ())
+    others = _other_arguments(context, setting or ())
     with processes.together(timeout=others.get("ddp_timeout", 1800)) as group:
         group.first(lambda: check_target(output, *TARGET, overwrite))
         data = load_sources(collection, pairs_file, data_dir, languages)
         run_training(
-            options.load_encoder(model, query_prompt, passage_prompt, precision),
+            _encoder(model, query_prompt, passage_prompt, precision),
             data,
             output,
             replace=overwrite,
@@ -195,13 +194,25 @@ def train(
         group.first(lambda: typer.echo(f"model: {output}"))
 
 
+def _encoder(model: str, query_prompt: str | None, passage_prompt: str | None, precision: str) -> DenseEncoder:
+    """The encoder to train. What is faster is not tried out, for it must be the same in every process and run."""
+    if precision == "auto":
+        from sentence_transformers.util import get_device_name
+
+        from beir_hybrid.encoders.encoding import has_bf16_units
+
+        precision = "bf16" if has_bf16_units(get_device_name().split(":")[0]) else "float32"
+    return options.load_encoder(model, query_prompt, passage_prompt, precision)
+
+
 def _development(
     name: str | None, save_steps: int, data_dir: Path | None, data: typing.Sequence[ParallelPairs]
 ) -> MultilingualCollection | None:
     """The collection that the checkpoints are judged by, if any.
 
     Raises:
-        BeirHybridError: there are no checkpoints; it is trained on, so that the last checkpoint would look best; as `load_collection`.
+        BeirHybridError: there are no checkpoints; it is trained on, so that the last would look best; as
+            `load_collection`.
     """
     if name is None:
         return None
@@ -269,6 +280,7 @@ def typed_options(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return found
 
 
+@processes.told_once()
 def _other_arguments(context: typer.Context, given: typing.Sequence[str]) -> dict[str, Any]:
     """The training arguments of the file and of the command line, which wins.
 

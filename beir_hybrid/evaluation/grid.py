@@ -6,7 +6,8 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, pac
 from beir_hybrid.evaluation.measures import setting_ranks, values
 from beir_hybrid.evaluation.plan import GridPlan, GridRows, Measures, needed_rows, plan_grid
 from beir_hybrid.retrieval.search import Progress, RelevantRanks, relevant_ranks
+
+if TYPE_CHECKING:
+    from beir_hybrid.encoders.dense import Side
 
 
 class Encoder(Protocol):
@@ -43,6 +47,7 @@ def evaluate_grid(
     batch_size: int = 32,
     progress: bool = True,
     allow_seen: bool = False,
+    embeddings: Path | str | None = None,
 ) -> Results:
     """Encode each text once and read out every setting.
 
@@ -57,27 +62,36 @@ def evaluate_grid(
         batch_size: Handed to the encoder.
         progress: Show progress on stderr, if it is a terminal.
         allow_seen: Evaluate even on what the encoder's own description says that it was trained on.
+        embeddings: A folder in which embeddings are kept, by model, prompt and texts: what is there is taken from
+            there, and a run that was killed goes on where it stopped. Only for a DenseEncoder.
 
     Raises:
         BeirHybridError: an unknown measure or setting; vectors of the wrong shape, not finite, or zero; an encoder that
             was trained on this collection.
     """
     plan = plan_grid(collection, measures, settings)
+    part = needed_rows(collection, plan)
+    questions, passages = part.collection.queries.texts, part.collection.passages
+    if callable(settle := getattr(encoder, "settle_precision", None)):  # on real texts, before it is described
+        settle(questions, "query")
     about = dict(describe()) if callable(describe := getattr(encoder, "describe", None)) else {}
     if not allow_seen:
         _refuse_seen(about, collection)
-    part = needed_rows(collection, plan)
     started = time.perf_counter()
-    questions, passages = part.collection.queries.texts, part.collection.passages
-    query_vectors, queries_encoded = _encode_once(
-        questions, lambda texts: encoder.encode_queries(texts, batch_size=batch_size, show_progress_bar=progress)
-    )
-    passage_vectors, passages_encoded = _encode_once(
-        list(passages.full_texts),
-        lambda texts: encoder.encode_corpus(
-            [{"title": "", "text": text} for text in texts], batch_size=batch_size, show_progress_bar=progress
-        ),
-    )
+    options = {"batch_size": batch_size, "show_progress_bar": progress}
+
+    def ask(texts: list[str]) -> Any:
+        if embeddings is not None:
+            return _kept(encoder, texts, "query", Path(embeddings), progress)
+        return encoder.encode_queries(texts, **options)
+
+    def find(texts: list[str]) -> Any:
+        if embeddings is not None:
+            return _kept(encoder, texts, "passage", Path(embeddings), progress)
+        return encoder.encode_corpus([{"title": "", "text": text} for text in texts], **options)
+
+    query_vectors, queries_encoded = _encode_once(questions, ask)
+    passage_vectors, passages_encoded = _encode_once(list(passages.full_texts), find)
     seconds = time.perf_counter() - started
     results = _read_out(
         query_vectors,
@@ -171,6 +185,20 @@ def _encode_once(texts: Sequence[str], encode: Callable[[list[str]], Any]) -> tu
     rows = [number.setdefault(text, len(number)) for text in texts]
     vectors = _array(encode(list(number)), len(number))
     return vectors[rows], len(number)
+
+
+def _kept(encoder: Encoder, texts: list[str], side: Side, folder: Path, progress: bool) -> npt.NDArray[np.float32]:
+    """The vectors of texts from the folder, encoded first as far as they are not there."""
+    from beir_hybrid.encoders.dense import DenseEncoder
+    from beir_hybrid.encoders.storing import encode_to_store, store_for
+
+    if not isinstance(encoder, DenseEncoder):
+        raise BeirHybridError(
+            f"embeddings can be kept of a DenseEncoder alone, and this is a {type(encoder).__name__}: nothing says "
+            "whether it would give the same ones again. Leave `embeddings` out."
+        )
+    own = store_for(encoder, texts, side, folder)
+    return np.asarray(encode_to_store(encoder, texts, side, own, progress=progress))
 
 
 def _array(vectors: Any, texts: int) -> npt.NDArray[Any]:

@@ -31,7 +31,11 @@ class GridPlan:
 
 
 def plan_grid(
-    collection: MultilingualCollection, measures: Measures | None, settings: Sequence[str] | None
+    collection: MultilingualCollection,
+    measures: Measures | None,
+    settings: Sequence[str] | None,
+    *,
+    whole_rankings: bool = False,
 ) -> GridPlan:
     if isinstance(measures, str) or isinstance(settings, str):
         raise BeirHybridError('measures and settings are lists of names, as in measures=["AP"]; found one string.')
@@ -54,11 +58,13 @@ def plan_grid(
             f"{', '.join(sorted({setting.kind for setting in chosen}))} settings; "
             "RankDistance needs multi, as do LanguageRecall and AWRF."
         )
-    _check_parameters(collection, {measure for found in by_kind.values() for measure in found})
+    _check_parameters(collection, {measure for found in by_kind.values() for measure in found}, whole_rankings)
     return GridPlan(by_kind, chosen, collection.settings, collection.whole)
 
 
-def _check_parameters(collection: MultilingualCollection, measures: Iterable[ir_measures.Measure]) -> None:
+def _check_parameters(
+    collection: MultilingualCollection, measures: Iterable[ir_measures.Measure], whole_rankings: bool
+) -> None:
     """Refuse, before anything is encoded, what the collection's judgements cannot give."""
     highest = int(collection.relevant.grades.max(initial=0))
     for measure in measures:
@@ -70,10 +76,10 @@ def _check_parameters(collection: MultilingualCollection, measures: Iterable[ir_
             )
         if language is not None:
             collection.language_number(language)
-        if measure.NAME == "AWRF":
+        if measure.NAME == "AWRF" and not whole_rankings:
             raise BeirHybridError(
-                f"{measure} needs whole rankings, and a grid computes the ranks of relevant passages alone; write a "
-                "run and give it to ir_measures, or to measures.evaluate_run."
+                f"{measure} needs whole rankings, and a grid computes the ranks of relevant passages alone; write "
+                "runs (--write-runs) and evaluate those."
             )
 
 

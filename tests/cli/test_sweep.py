@@ -54,7 +54,7 @@ def test_each_combination_is_trained_and_evaluated_once(config: Path, monkeypatc
     assert trainings == [("hybrid", 0, 3, 0.2), ("hybrid", 1, 3, 0.2), ("x-y", 0.5, 3, 0.2)]
     names = {"hybrid-alpha0-seed3", "hybrid-alpha1-seed3", "x-y-seed3"}
     written = {"sweep.json", "table.md", "results.json", "report.md", "heatmap.png"}
-    assert {path.name for path in output.iterdir()} == names | written
+    assert names | written <= {path.name for path in output.iterdir()}
     results = Results.read(output / "results.json")
     assert {(one.system, one.batching) for one in results.figures} == {
         ("alpha0-seed3", "hybrid"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,6 +32,7 @@ def vectors_and_ids(draw):
     return asked, found, ids
 
 
+@settings(deadline=None)
 @given(vectors_and_ids(), st.integers(1, 80), st.sampled_from([1, 2, 7, 64, 1000]))
 def test_top_k_is_the_head_of_the_full_ranking(case, k, block):
     queries, passages, ids = case
@@ -101,7 +104,7 @@ def searched_collections(draw):
     return queries, passages, collection(languages, questions, ids)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(searched_collections())
 def test_relevant_ranks_are_those_of_the_full_ranking(case):
     queries, passages, toy = case
@@ -124,7 +127,10 @@ def test_ranks_do_not_depend_on_the_block(monkeypatch):
     seen = []
     whole = relevant_ranks(queries, passages, toy, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(20, 20)]
-    monkeypatch.setattr("beir_hybrid.retrieval.search._SCORES_AT_ONCE", 600)
+    monkeypatch.setattr("beir_hybrid.retrieval.ranks._PASSAGES_AT_ONCE", 7)
+    monkeypatch.setattr("beir_hybrid.retrieval.targets.QUERIES_AT_ONCE", 6)
+    monkeypatch.setattr("beir_hybrid.retrieval.targets._TARGET_QUERIES_AT_ONCE", 5)
+    monkeypatch.setattr("beir_hybrid.retrieval.vectors.Vectors.rows_at_once", 33)
     small = relevant_ranks(queries, passages, toy)
     np.testing.assert_array_equal(whole.in_pool, small.in_pool)
     np.testing.assert_array_equal(whole.in_language, small.in_language)
@@ -149,3 +155,93 @@ def test_a_vector_that_is_not_finite_is_named_by_its_own_row():
     toy = collection([1, 0, 0], [(0, 0, 0)], ["a", "b", "c"])
     with pytest.raises(BeirHybridError, match="row 0 of the passage vectors"):
         relevant_ranks(np.ones((1, 2)), [[np.nan, 1], [1, 1], [1, 1]], toy)
+
+
+def test_ranks_leave_out_the_passage_that_a_question_is(monkeypatch):
+    """Against the scores with minus infinity put in, whatever the block; copies of that passage stay."""
+    generator = np.random.default_rng(2)
+    passages = generator.integers(-2, 3, (60, 3)).astype(np.float32)
+    queries = generator.integers(-2, 3, (12, 3)).astype(np.float32)
+    questions = [(number % 3, number % 4, int(generator.integers(60))) for number in range(12)]
+    ids = [f"q{number}" for number in generator.permutation(60)]
+    toy = collection(generator.integers(0, 3, 60).tolist(), questions, [f"d{number}" for number in range(60)])
+    toy = replace(toy, passages=replace(toy.passages, ids=ids, index=None), same_ids=True)
+    for rows_at_once in (1000, 7):
+        monkeypatch.setattr("beir_hybrid.retrieval.vectors.Vectors.rows_at_once", rows_at_once)
+        ranks = relevant_ranks(queries, passages, toy)
+        for pair, (query, passage) in enumerate(zip(toy.relevant.queries, toy.relevant.passages, strict=True)):
+            scores = queries[query] @ passages.T
+            scores[toy.passages.ids.index(toy.queries.ids[query])] = -np.inf
+            full = ranking(scores, toy.passages.ids)
+            own = [row for row in full if toy.passages.language[row] == toy.passages.language[passage]]
+            assert ranks.in_pool[pair] == full.index(passage) + 1
+            assert ranks.in_language[pair] == own.index(passage) + 1
+
+
+class Shards:
+    """Like an embedding store: rows and slices only, half precision inside."""
+
+    def __init__(self, vectors):
+        self._vectors = vectors.astype(np.float16)
+        self.shape = vectors.shape
+        self.longest = 0
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        found = self._vectors[rows].astype(np.float32)
+        self.longest = max(self.longest, len(found))
+        return found
+
+
+@settings(deadline=None)
+@given(vectors_and_ids(), st.integers(1, 80), st.sampled_from([1, 7, 64]))
+def test_a_store_is_searched_like_an_array(case, k, block):
+    queries, passages, ids = case
+    for vectors in (Shards(passages), passages.astype(np.float16), passages.astype(np.int8)):
+        for one, other in zip(
+            top_k(queries, passages, k, ids), top_k(queries, vectors, k, ids, block=block), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_mapped_file_is_read_in_blocks(tmp_path):
+    generator = np.random.default_rng(3)
+    passages = generator.standard_normal((3000, 48)).astype(np.float32)
+    passages[1000:1400] = passages[:400]
+    np.save(tmp_path / "passages.npy", passages)
+    mapped = np.load(tmp_path / "passages.npy", mmap_mode="r")
+    queries = generator.standard_normal((70, 48)).astype(np.float32)
+    ids = [f"{number:04d}" for number in range(3000)]
+    for k in (1, 100, 1500, 3000):
+        whole = top_k(queries, passages, k, ids)
+        for one, other in zip(whole, top_k(queries, mapped, k, ids, block=700), strict=True):
+            np.testing.assert_array_equal(one, other)
+        products = queries @ passages.T
+        products[:, 1000:1400] = products[:, :400]
+        for query in (0, 69):
+            assert whole[1][query].tolist() == np.lexsort((-np.arange(3000), -products[query]))[:k].tolist()
+    store = Shards(passages)
+    top_k(queries, store, 5, ids, block=700)
+    assert store.longest <= 3000
+
+
+def test_many_queries_in_small_memory(monkeypatch):
+    generator = np.random.default_rng(4)
+    passages = generator.integers(-3, 4, (500, 4)).astype(np.float32)
+    queries = generator.integers(-3, 4, (600, 4)).astype(np.float32)
+    ids = [f"{number:03d}" for number in generator.permutation(500)]
+    whole = top_k(queries, passages, 20, ids)
+    monkeypatch.setattr("beir_hybrid.retrieval.best._KEYS_AT_ONCE", 100)
+    for one, other in zip(whole, top_k(queries, passages, 20, ids, block=90), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for query in range(0, 600, 50):
+        assert whole[1][query].tolist() == ranking(passages @ queries[query], ids)[:20]
+
+
+def test_no_queries_and_scores_beyond_single_precision():
+    scores, rows = top_k(np.empty((0, 2), dtype=np.float32), np.ones((3, 2)), 2, ["a", "b", "c"])
+    assert scores.shape == rows.shape == (0, 2)
+    with pytest.raises(BeirHybridError, match="beyond float32"):
+        top_k([[1e30]], [[1e30], [1.0]], 1, ["a", "b"])

@@ -1,0 +1,231 @@
+"""Vectors that are read a block at a time, from memory or from disk, and what is the same in every search of them.
+
+A score must not depend on the block that it was computed in, or a tie would be settled by rounding. Two rules see to
+that: no product of matrices is narrow, and a vector that stands in several rows is scored once (`first_equal`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from beir_hybrid.collections.texts import IntArray
+from beir_hybrid.errors import BeirHybridError
+
+FloatArray = npt.NDArray[np.float32]
+
+# For narrow matrices a BLAS takes another kernel, which sums in another order. These widths (queries, passages) are
+# past OpenBLAS's limit for small matrices.
+_NARROWEST = (32, 512)
+_BYTES_AT_ONCE = 2**25
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Vectors by row, read as float32.
+
+    Attributes:
+        source: Anything with `shape` and `len` whose slices and rows are arrays of numbers: an array, a memory-mapped
+            file, an embedding store.
+        name: What they are, for errors.
+    """
+
+    source: Any
+    name: str
+
+    @classmethod
+    def of(cls, source: Any, name: str) -> Vectors:
+        """Of anything that is like an array.
+
+        Raises:
+            BeirHybridError: it is not a matrix of numbers.
+        """
+        if hasattr(source, "detach"):  # a torch tensor, on whatever device and in whatever precision
+            source = source.detach().cpu().float().numpy()
+        if not hasattr(source, "shape"):
+            source = np.asarray(source)
+        shape = tuple(source.shape)
+        kind = np.asarray(source[:1]).dtype if len(shape) == 2 else getattr(source, "dtype", "objects")
+        if len(shape) != 2 or np.dtype(kind).kind not in "fiu" or not shape[1]:
+            raise BeirHybridError(
+                f"the {name} are {kind} of shape {shape}; expected numbers of shape (texts, dimensions)."
+            )
+        return cls(source, name)
+
+    def __len__(self) -> int:
+        return int(self.source.shape[0])
+
+    @property
+    def dimensions(self) -> int:
+        """The length of a vector."""
+        return int(self.source.shape[1])
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows make a block of 32 MiB."""
+        return max(256, _BYTES_AT_ONCE // (4 * self.dimensions))
+
+    def block(self, start: int, stop: int) -> FloatArray:
+        """A run of rows, as a copy."""
+        block = np.array(self.source[start:stop], dtype=np.float32, order="C")
+        self._forget()
+        return block
+
+    def rows(self, rows: IntArray) -> FloatArray:
+        """Some rows, as a copy."""
+        found = np.array(self.source[rows], dtype=np.float32, order="C")
+        self._forget()
+        return found
+
+    def blocks(self, rows_at_once: int | None = None) -> Iterator[tuple[int, FloatArray]]:
+        """The rows in order, as (first row, block)."""
+        step = rows_at_once or self.rows_at_once
+        for start in range(0, len(self), step):
+            yield start, self.block(start, min(start + step, len(self)))
+
+    def largest(self, block: FloatArray, start: int = 0) -> float:
+        """The largest absolute number of a block that begins at row `start`.
+
+        Raises:
+            BeirHybridError: a number is not finite.
+        """
+        if not block.size:
+            return 0.0
+        largest = max(float(block.max()), -float(block.min()))
+        if np.isfinite(largest):
+            return largest
+        row = int(np.argmin(np.isfinite(block).all(axis=1))) + start
+        raise BeirHybridError(
+            f"row {row} of the {self.name} holds NaN or infinity; every number must be finite. "
+            "Encode that text alone to see why (half precision may overflow)."
+        )
+
+    def _forget(self) -> None:
+        # The pages of a mapped file that were read count as this process's memory until they are let go: searching a
+        # corpus would seem to take all of it. Only where nothing can have been written to them.
+        source = self.source
+        if not isinstance(source, np.memmap) or source.mode != "r" or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        base: Any = source
+        while isinstance(base, np.ndarray):
+            base = base.base
+        if isinstance(base, mmap.mmap):
+            base.madvise(mmap.MADV_DONTNEED)
+
+
+def check_fit(queries: Vectors, passages: Vectors, passage_ids: Sequence[str]) -> None:
+    """Whether the vectors are those of one model, and a passage has one each.
+
+    Raises:
+        BeirHybridError: they are not.
+    """
+    if queries.dimensions != passages.dimensions:
+        raise BeirHybridError(
+            f"query vectors have {queries.dimensions} dimensions and passage vectors {passages.dimensions}; "
+            "encode both with one model."
+        )
+    if not len(passages):
+        raise BeirHybridError("there are no passage vectors; expected one or more.")
+    if len(passages) != len(passage_ids):
+        raise BeirHybridError(f"{len(passages)} passage vectors for {len(passage_ids)} passages; expected one each.")
+
+
+def check_finite(queries: Vectors, passage_largest: float) -> None:
+    """Whether every score will be a number.
+
+    Raises:
+        BeirHybridError: a query vector is not finite, or a score may be too large for float32.
+    """
+    largest = max((queries.largest(block, start) for start, block in queries.blocks()), default=0.0)
+    if largest * passage_largest * queries.dimensions > float(np.finfo(np.float32).max):
+        raise BeirHybridError(
+            f"numbers as large as {largest:.3g} (queries) and {passage_largest:.3g} (passages) make scores beyond "
+            "float32; scale the vectors down."
+        )
+
+
+def first_equal(vectors: Vectors) -> tuple[IntArray, float]:
+    """The first row with the same vector as each row, mostly the row itself; and the largest absolute number.
+
+    Raises:
+        BeirHybridError: a vector is not finite.
+    """
+    # One hash a row, as sorting the rows themselves would copy the corpus; equal hashes are compared in full.
+    words = np.random.default_rng(0).integers(1, 2**63, size=vectors.dimensions, dtype=np.uint64) * 2 + 1
+    hashes = np.empty(len(vectors), dtype=np.uint64)
+    largest = 0.0
+    for start, block in vectors.blocks():
+        largest = max(largest, vectors.largest(block, start))
+        block += np.float32(0)  # makes -0 equal to 0 in its bits too
+        hashes[start : start + len(block)] = block.view(np.uint32) @ words
+    first = np.arange(len(vectors))
+    ordered = np.sort(hashes)
+    used_twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(used_twice):
+        return first, largest
+    place = np.minimum(np.searchsorted(used_twice, hashes), len(used_twice) - 1)
+    candidates = np.flatnonzero(used_twice[place] == hashes)
+    _, earliest, group = np.unique(hashes[candidates], return_index=True, return_inverse=True)
+    first[candidates] = candidates[earliest[group]]
+    copies = candidates[first[candidates] != candidates]
+    for start in range(0, len(copies), vectors.rows_at_once):
+        some = copies[start : start + vectors.rows_at_once]
+        differ = (vectors.rows(some) != vectors.rows(first[some])).any(axis=1)
+        first[some[differ]] = some[differ]
+    return first, largest
+
+
+def products(left: FloatArray, right: FloatArray, out: FloatArray, left_is_queries: bool) -> FloatArray:
+    """Inner products, shape (left, right), in the memory of `out` where it is large enough.
+
+    The same numbers whatever blocks the vectors are in, and whichever of the two are the queries.
+    """
+    narrowest = _NARROWEST if left_is_queries else _NARROWEST[::-1]
+    a, b = _widened(left, narrowest[0]), _widened(right, narrowest[1])
+    size = len(a) * len(b)
+    # Memory that is new costs a page fault every 4 KiB, a third of the time of the product itself.
+    target = out[:size].reshape(len(a), len(b)) if size <= len(out) else None
+    product: FloatArray = np.matmul(a, b.T, out=target)
+    return product[: len(left), : len(right)]
+
+
+def threads() -> int:
+    """How many threads search: what this process may use, or was told to (OMP_NUM_THREADS)."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(may, int(told) if told.isdecimal() else may, 16))
+
+
+@contextlib.contextmanager
+def workers() -> Iterator[ThreadPoolExecutor]:
+    """Threads that each score and choose on their own, while the BLAS starts none.
+
+    A BLAS with threads waits for all of them at the end of each product, and leaves all but one idle between products.
+    """
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads()) as pool:
+        yield pool
+
+
+def _widened(vectors: FloatArray, rows: int) -> FloatArray:
+    if len(vectors) >= rows:
+        return vectors
+    return np.concatenate([vectors, np.zeros((rows - len(vectors), vectors.shape[1]), dtype=np.float32)])
+
+
+def id_ranks(ids: Sequence[str]) -> tuple[IntArray, bool]:
+    """Each id's place in ascending string order, and whether all differ."""
+    names = list(ids)
+    order = sorted(range(len(names)), key=names.__getitem__)
+    ranks = np.empty(len(names), dtype=np.int64)
+    ranks[order] = np.arange(len(names))
+    return ranks, all(names[one] != names[next_] for one, next_ in itertools.pairwise(order))

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.evaluation.from_runs import evaluate_runs, read_runs, run_name
+from beir_hybrid.evaluation.grid import grid_from_embeddings
+from beir_hybrid.retrieval.runs import Run
+from beir_hybrid.retrieval.search import top_k
+
+
+def vectors(collection: MultilingualCollection) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(1)
+    found = [
+        random.normal(size=(len(side), 16)).astype(np.float32) for side in (collection.queries, collection.passages)
+    ]
+    return tuple(one / np.linalg.norm(one, axis=1, keepdims=True) for one in found)  # type: ignore[return-value]
+
+
+def made(collection: MultilingualCollection, depth: int | None = None) -> list[Run]:
+    queries, passages = vectors(collection)
+    runs = []
+    for setting in collection.settings:
+        view = collection.view(setting)
+        ids = [collection.passages.ids[row] for row in view.passage_rows.tolist()]
+        scores, found = top_k(queries[view.query_rows], passages[view.passage_rows], depth or len(ids), ids)
+        runs.append(Run.of(view, view.query_rows[:, None], view.passage_rows[found], scores))
+    return runs
+
+
+def test_whole_runs_have_the_figures_of_the_grid(toy_collection: MultilingualCollection, tmp_path: Path) -> None:
+    grid = grid_from_embeddings(*vectors(toy_collection), toy_collection, system="s")
+    runs = made(toy_collection)
+    found = evaluate_runs(runs, system="s")
+    assert [(one.setting, one.measure, one.average, one.queries) for one in found.figures] == [
+        (one.setting, one.measure, one.average, one.queries) for one in grid.figures
+    ]
+    np.testing.assert_allclose([one.value for one in found.figures], [one.value for one in grid.figures], atol=1e-12)
+    assert [one.ids for one in found.queries] == [one.ids for one in grid.queries]
+    assert "depth" not in found.provenance
+    for run in runs:
+        run.write(tmp_path / f"{run_name(run.view.setting)}.trec.gz")
+    (tmp_path / "notes.md").write_text("no run")
+    again = evaluate_runs(read_runs(tmp_path, toy_collection), system="s")
+    assert again.figures == found.figures
+
+
+def test_cut_runs_leave_out_what_is_not_defined(toy_collection: MultilingualCollection) -> None:
+    runs = made(toy_collection, 5)
+    found = evaluate_runs(runs)
+    assert found.provenance["depth"] == 5
+    assert found.provenance["undefined"] == ["RankDistance"]
+    assert not found.select(measure="RankDistance")
+    with pytest.raises(BeirHybridError, match="RankDistance"):
+        evaluate_runs(runs, measures=["RankDistance"])
+    grid = grid_from_embeddings(*vectors(toy_collection), toy_collection, measures=["R@5"])
+    cut = evaluate_runs(runs, measures=["R@5", "AWRF@5"])
+    np.testing.assert_allclose(
+        [one.value for one in cut.select(measure="R@5")], [one.value for one in grid.figures], atol=1e-12
+    )
+    fair = cut.select(measure="AWRF@5")
+    assert fair
+    assert all(0 <= one.value <= 1 for one in fair)
+
+
+def test_a_question_without_results_counts(toy_collection: MultilingualCollection) -> None:
+    (run,) = (one for one in made(toy_collection) if str(one.view.setting) == "toy/mono/en")
+    kept = run.queries != run.view.query_rows[0]
+    some = Run.of(run.view, run.queries[kept], run.passages[kept], run.scores[kept])
+    whole, less = (evaluate_runs([one], measures=["AP"]) for one in (run, some))
+    own = whole.queries[0].values
+    assert less.figures[0].queries == whole.figures[0].queries
+    assert less.figures[0].value == pytest.approx((own.sum() - own[0]) / len(own))
+
+
+def test_what_is_no_run_of_the_collection(toy_collection: MultilingualCollection, tmp_path: Path) -> None:
+    runs = made(toy_collection)
+    for wrong, says in (([], "no run"), ([runs[0], runs[0]], "two runs are of toy/mono/en")):
+        with pytest.raises(BeirHybridError, match=says):
+            evaluate_runs(wrong)
+    with pytest.raises(BeirHybridError, match="no such folder"):
+        read_runs(tmp_path / "none", toy_collection)
+    with pytest.raises(BeirHybridError, match="no runs here"):
+        read_runs(tmp_path, toy_collection)
+    (tmp_path / "toy.mono.fr.trec").write_text("q Q0 d 1 1.0 t\n")
+    with pytest.raises(BeirHybridError, match=r"toy.mono.fr is no setting of toy.*toy.mono.en.trec"):
+        read_runs(tmp_path, toy_collection)
