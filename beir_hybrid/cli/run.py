@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from safetensors import SafetensorError
@@ -32,7 +31,6 @@ from beir_hybrid.encoders.dense import DenseEncoder, weights_digest
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.during_training import GridEvaluator
 from beir_hybrid.evaluation.figures import Results
-from beir_hybrid.evaluation.grid import evaluate_grid
 from beir_hybrid.files import atomic_folder
 from beir_hybrid.training.mixing import HYBRID, batching_name
 from beir_hybrid.training.pairs import ParallelPairs
@@ -139,39 +137,24 @@ def tokenizer_digest(model: SentenceTransformer) -> str:
 
 
 class _Dev(GridEvaluator):
-    """The grid of a development collection, in one precision and on texts as long as the saved model will take them."""
+    """The grid of a development collection, on texts as long as the saved model will take them."""
 
     def __init__(self, encoder: DenseEncoder, collection: MultilingualCollection, max_tokens: int | None) -> None:
         super().__init__(
             collection,
             query_prompt=encoder.query_prompt,
             passage_prompt=encoder.passage_prompt,
+            precision=encoder.precision,
             write_csv=False,  # a run that goes on would write its lines twice
         )
-        self.precision, self.max_tokens = encoder.precision, max_tokens
+        self.max_tokens = max_tokens
 
     def _results(self, model: SentenceTransformer) -> Results:
-        # The parent would try at each checkpoint which precision is faster: the best could be another each time.
-        prompts, in_training = model.prompts, model.max_seq_length
-        modes = [(module, module.training) for module in model.modules()]
-        model.max_seq_length = self.max_tokens
+        in_training, model.max_seq_length = model.max_seq_length, self.max_tokens
         try:
-            encoder = DenseEncoder(
-                model,
-                query_prompt=self.query_prompt,
-                passage_prompt=self.passage_prompt,
-                precision=self.precision,  # type: ignore[arg-type]  # an encoder's
-                batch_tokens=self.batch_tokens,
-                progress=False,
-            )
-            # Without its description, which hashes all weights and knows the past of the model.
-            methods = SimpleNamespace(encode_queries=encoder.encode_queries, encode_corpus=encoder.encode_corpus)
-            methods.score_function = encoder.score_function
-            return evaluate_grid(methods, self.collection, measures=self.measures, progress=False)
+            return super()._results(model)
         finally:
-            model.prompts, model.max_seq_length = prompts, in_training
-            for module, training in modes:
-                module.training = training
+            model.max_seq_length = in_training
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import csv
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
 from beir_hybrid.collections.collection import MultilingualCollection, Setting
-from beir_hybrid.encoders.dense import DenseEncoder
+from beir_hybrid.encoders.dense import DenseEncoder, Precision
+from beir_hybrid.encoders.encoding import has_bf16_units
 from beir_hybrid.evaluation.figures import Results
 from beir_hybrid.evaluation.grid import evaluate_grid
 from beir_hybrid.evaluation.plan import Measures, plan_grid
@@ -43,7 +44,9 @@ class GridEvaluator(SentenceEvaluator):
         settings: As in `evaluate_grid`. Averages are taken over these alone.
         query_prompt, passage_prompt: As in `DenseEncoder`: by default the model's own. A training with `prompts` of its
             own needs them here too.
-        batch_tokens: Tokens of a batch, padding included; a GPU takes more.
+        precision: `float32` or `bf16`; by default bf16 where the processor has units for it. Never tried out, as
+            elsewhere: which is faster could be another at each checkpoint.
+        batch_tokens: Tokens of a batch, padding included; by default what the device takes well.
         name: Goes into the names of the metrics; by default the collection's.
         write_csv: Whether to write the file.
 
@@ -59,7 +62,8 @@ class GridEvaluator(SentenceEvaluator):
         settings: Sequence[str] | None = None,
         query_prompt: str | None = None,
         passage_prompt: str | None = None,
-        batch_tokens: int = 2048,
+        precision: str | None = None,
+        batch_tokens: int | None = None,
         name: str = "",
         write_csv: bool = True,
     ) -> None:
@@ -69,7 +73,7 @@ class GridEvaluator(SentenceEvaluator):
         plan = plan_grid(collection, self.measures, settings)  # now, not after hours of training
         self.collection, self.settings = collection, settings
         self.query_prompt, self.passage_prompt = query_prompt, passage_prompt
-        self.batch_tokens = batch_tokens
+        self.precision, self.batch_tokens = precision, batch_tokens
         self.name = name or collection.name
         self.write_csv = write_csv
         self._kinds: dict[str, list[Setting]] = {}
@@ -106,6 +110,7 @@ class GridEvaluator(SentenceEvaluator):
                 model,
                 query_prompt=self.query_prompt,
                 passage_prompt=self.passage_prompt,
+                precision=cast(Precision, self.precision or _precision(model)),
                 batch_tokens=self.batch_tokens,
                 progress=False,
             )
@@ -149,6 +154,10 @@ class _Methods:
     def __init__(self, encoder: DenseEncoder) -> None:
         self.encode_queries, self.encode_corpus = encoder.encode_queries, encoder.encode_corpus
         self.score_function = encoder.score_function
+
+
+def _precision(model: SentenceTransformer) -> str:
+    return "bf16" if has_bf16_units(model.device.type) else "float32"
 
 
 def _kind(setting: Setting) -> str:

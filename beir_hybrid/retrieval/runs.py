@@ -21,7 +21,7 @@ from beir_hybrid.retrieval import trec_files
 from beir_hybrid.retrieval.vectors import FloatArray
 
 Unknown = Literal["error", "skip"]
-_LARGEST = float(np.finfo(np.float32).max)
+_TOO_LARGE = float(2**128 - 2**103)  # half a step past the largest float32: below it, numbers round to that one
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class _Rows:
         found = self._view.collection.passages.find(document, self._searched)
         if found is None:
             return self._stranger("document", document, place)
-        if not (math.isfinite(score) and abs(score) <= _LARGEST):
+        if not (math.isfinite(score) and abs(score) < _TOO_LARGE):
             raise BeirHybridError(
                 f"{place()}: the score of document {document!r} is {score}; expected a finite float32 number."
             )

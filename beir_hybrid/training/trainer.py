@@ -207,8 +207,8 @@ class HybridTrainer(SentenceTransformerTrainer):
         if not torch.isfinite(loss):
             where = f"step {self.state.global_step + 1}" if model.training else "evaluation"
             raise BeirHybridError(
-                f"{where}, a {kind} batch: the loss is {loss.item()}. Training on would ruin the model. Resume from "
-                "the last checkpoint with a lower learning_rate or a higher temperature, or without fp16."
+                f"{where}, a {kind} batch: the loss is {loss.item()}. Training on would ruin the model. Start "
+                "anew (--restart) with a lower learning_rate or a higher temperature, or without fp16."
             )
         if model.training:
             self._kind_losses.setdefault(kind, []).append(loss)

@@ -50,12 +50,14 @@ def test_its_metrics_are_the_grids(
     model: SentenceTransformer, tiny_model: Path, toy_collection: MultilingualCollection, name: str
 ) -> None:
     collection = toy_collection if name == "toy" else load(name)
-    evaluator = GridEvaluator(collection)
+    evaluator = GridEvaluator(collection, precision="float32")
     found = evaluator(model)
     assert list(found) == [f"{name}_{metric}" for metric in METRICS]
     assert evaluator.primary_metric == f"{name}_mean_AP"
     assert evaluator.greater_is_better
-    results = evaluate_grid(DenseEncoder(tiny_model, device="cpu", progress=False), collection, progress=False)
+    results = evaluate_grid(
+        DenseEncoder(tiny_model, device="cpu", precision="float32", progress=False), collection, progress=False
+    )
     for metric in METRICS[:-1]:
         kind, measure = metric.split("_")
         assert found[f"{name}_{metric}"] == results.value(setting=kind, measure=measure, average="macro")
@@ -64,8 +66,10 @@ def test_its_metrics_are_the_grids(
 
 
 def test_part_of_the_grid(model: SentenceTransformer, toy_collection: MultilingualCollection) -> None:
-    evaluator = GridEvaluator(toy_collection, measures=["RR"], settings=["mono/en", "mono/de", "multi/hi"], name="dev")
-    results = evaluate_grid(DenseEncoder(model, progress=False), toy_collection, progress=False)
+    evaluator = GridEvaluator(
+        toy_collection, measures=["RR"], settings=["mono/en", "mono/de", "multi/hi"], name="dev", precision="float32"
+    )
+    results = evaluate_grid(DenseEncoder(model, precision="float32", progress=False), toy_collection, progress=False)
     english, german = (results.value(setting=f"mono/{code}", measure="AP") for code in ("en", "de"))
     hindi = results.value(setting="multi/hi", measure="AP")
     found = evaluator(model)
@@ -101,12 +105,17 @@ def test_what_is_wrong_is_said_at_once(
 def test_prompts(model: SentenceTransformer, tiny_model: Path, toy_collection: MultilingualCollection) -> None:
     model.prompts = {"query": "where ", "document": ""}
     before = dict(model.prompts)
-    own = GridEvaluator(toy_collection)(model)
-    given = GridEvaluator(toy_collection, query_prompt="music ", passage_prompt="garden ")(model)
+    own = GridEvaluator(toy_collection, precision="float32")(model)
+    given = GridEvaluator(toy_collection, query_prompt="music ", passage_prompt="garden ", precision="float32")(model)
     assert model.prompts == before  # a checkpoint must not carry the evaluator's
     for found, prompts in ((own, ("where ", "")), (given, ("music ", "garden "))):
         encoder = DenseEncoder(
-            tiny_model, query_prompt=prompts[0], passage_prompt=prompts[1], device="cpu", progress=False
+            tiny_model,
+            query_prompt=prompts[0],
+            passage_prompt=prompts[1],
+            precision="float32",
+            device="cpu",
+            progress=False,
         )
         results = evaluate_grid(encoder, toy_collection, progress=False)
         assert found["toy_multi_AP"] == results.value(setting="multi", measure="AP", average="macro")
