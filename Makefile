@@ -38,8 +38,13 @@ $(VENV)/.installed: $(VENV)/.torch $(LOCK) setup.cfg pyproject.toml
 	$(PIP) install -r $(LOCK) -e .
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
+$(VENV)/.installed-test: $(VENV)/.installed $(VENV)/.pyserini requirements-test.txt
 	$(PIP) install -r requirements-test.txt
+	@touch $@
+
+# What Pyserini asks for and never imports is left out: some 60 packages.
+$(VENV)/.pyserini: $(VENV)/.installed requirements-pyserini.txt
+	$(PIP) install --no-deps -r requirements-pyserini.txt
 	@touch $@
 
 clean:
