@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from beir_hybrid.collections.registry import available, load, load_collection, load_setting
     from beir_hybrid.collections.spec import CollectionSpec, Request
     from beir_hybrid.encoders.dense import DenseEncoder
+    from beir_hybrid.encoders.store import EmbeddingStore
     from beir_hybrid.evaluation.comparison import compare
     from beir_hybrid.evaluation.during_training import GridEvaluator
+    from beir_hybrid.evaluation.from_runs import evaluate_runs
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.measures import AWRF, LanguageRecall, LareqaAP, RankDistance
     from beir_hybrid.registration import register
+    from beir_hybrid.retrieval.beir import HybridExactSearch
+    from beir_hybrid.retrieval.runs import Run
     from beir_hybrid.training.arguments import HybridTrainingArguments
     from beir_hybrid.training.batching import HybridBatchSampler
     from beir_hybrid.training.pairs import ParallelPairs
@@ -34,8 +38,10 @@ _HOMES = {
     "CollectionInfo": "collections.collection",
     "CollectionSpec": "collections.spec",
     "DenseEncoder": "encoders.dense",
+    "EmbeddingStore": "encoders.store",
     "GridEvaluator": "evaluation.during_training",
     "HybridBatchSampler": "training.batching",
+    "HybridExactSearch": "retrieval.beir",
     "HybridTrainer": "training.trainer",
     "HybridTrainingArguments": "training.arguments",
     "MultilingualCollection": "collections.collection",
@@ -43,12 +49,14 @@ _HOMES = {
     "LanguageRecall": "evaluation.measures",
     "LareqaAP": "evaluation.measures",
     "Request": "collections.spec",
+    "Run": "retrieval.runs",
     "RankDistance": "evaluation.measures",
     "Setting": "collections.collection",
     "SettingView": "collections.collection",
     "available": "collections.registry",
     "compare": "evaluation.comparison",
     "evaluate_grid": "evaluation.grid",
+    "evaluate_runs": "evaluation.from_runs",
     "export_pyserini": "anserini.export",
     "load": "collections.registry",
     "load_beir": "collections.formats.beir_export",
@@ -68,8 +76,10 @@ __all__ = [
     "CollectionInfo",
     "CollectionSpec",
     "DenseEncoder",
+    "EmbeddingStore",
     "GridEvaluator",
     "HybridBatchSampler",
+    "HybridExactSearch",
     "HybridTrainer",
     "HybridTrainingArguments",
     "LanguageRecall",
@@ -78,12 +88,14 @@ __all__ = [
     "ParallelPairs",
     "RankDistance",
     "Request",
+    "Run",
     "Setting",
     "SettingView",
     "__version__",
     "available",
     "compare",
     "evaluate_grid",
+    "evaluate_runs",
     "export_pyserini",
     "load",
     "load_beir",

@@ -27,6 +27,7 @@ from beir_hybrid.collections.collection import MultilingualCollection, Setting, 
 from beir_hybrid.collections.texts import IntArray, Texts, take
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import as_one_error
+from beir_hybrid.retrieval.runs import Run
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +59,10 @@ class LexicalRun:
     scores: npt.NDArray[np.float32]
     provenance: dict[str, Any]
 
-    def by_id(self) -> dict[str, dict[str, float]]:
-        """Query id -> passage id -> score: the run as BEIR and ir_measures take it."""
-        asked, found = self.collection.queries.ids, self.collection.passages.ids
-        rows, starts = np.unique(self.queries, return_index=True)
-        run: dict[str, dict[str, float]] = {}
-        ends = np.append(starts[1:], len(self.queries))
-        for row, start, end in zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True):
-            hits = zip(self.passages[start:end].tolist(), self.scores[start:end].tolist(), strict=True)
-            run[asked[row]] = {found[passage]: score for passage, score in hits}
-        return run
+    @property
+    def run(self) -> Run:
+        """As any other run: to evaluate, to write, or as BEIR has results (`run.to_beir()`)."""
+        return Run.of(self.collection.view(self.setting), self.queries, self.passages, self.scores)
 
 
 def bm25_runs(

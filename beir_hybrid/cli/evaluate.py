@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from beir_hybrid.cli import options
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import check_writable
+
+if TYPE_CHECKING:
+    from beir_hybrid.collections.collection import MultilingualCollection
+    from beir_hybrid.evaluation.figures import Results
+    from beir_hybrid.evaluation.plan import GridPlan
 
 _Runs = Annotated[
     list[str] | None,
@@ -18,6 +23,12 @@ _Runs = Annotated[
         "repeated.",
         metavar="NAME=FOLDER",
         show_default=False,
+    ),
+]
+_Bm25 = Annotated[
+    bool,
+    typer.Option(
+        "--bm25", help="Also BM25 with Lucene's analyzers, to depth 1000 (needs `pip install beir-hybrid[pyserini]`)."
     ),
 ]
 _Embeddings = Annotated[
@@ -67,6 +78,7 @@ def evaluate(
         typer.Option(help="What tables call a model; may be repeated, in the models' order.", show_default=False),
     ] = None,
     runs: _Runs = None,
+    bm25: _Bm25 = False,
     embeddings: _Embeddings = None,
     published: Annotated[
         bool, typer.Option("--published", help="Also the published figures of this collection, above your own.")
@@ -87,8 +99,8 @@ def evaluate(
     `beir-hybrid evaluate bundled:multilingual-e5-small my-encoder --collection xquad-r --report my-report`
     """
     models = models or []
-    if not models and not runs:
-        raise BeirHybridError("there is nothing to evaluate; name a model, or --runs NAME=FOLDER.")
+    if not (models or runs or bm25):
+        raise BeirHybridError("there is nothing to evaluate; name a model, --runs NAME=FOLDER or --bm25.")
     if system and len(system) != len(models):
         raise BeirHybridError(
             f"{len(system)} names for {len(models)} models; give --system once for each, or not at all."
@@ -104,7 +116,7 @@ def evaluate(
     for path in (json, report and report / "results.json"):
         if path is not None:
             check_writable(path)
-    plan_grid(data, measure, setting)  # before the model is loaded, which takes a while
+    plan = plan_grid(data, measure, setting)  # before the model is loaded, which takes a while
     results = []
     for number, model in enumerate(models):
         encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
@@ -120,6 +132,8 @@ def evaluate(
                 embeddings=embeddings,
             )
         )
+    if bm25:
+        results.append(_bm25(data, plan, measure))
     for given in runs or ():
         name, equals, folder = given.partition("=")
         if not equals or not name or not folder:
@@ -135,3 +149,17 @@ def evaluate(
     if report is not None:
         for path in write_report(results, report, references):
             typer.echo(f"report: {path}")
+
+
+def _bm25(data: MultilingualCollection, plan: GridPlan, measures: list[str] | None) -> Results:
+    """BM25 in the settings of a plan."""
+    import numpy as np
+
+    from beir_hybrid.anserini.bm25 import DEPTH, bm25_runs
+    from beir_hybrid.evaluation.from_runs import evaluate_runs
+
+    found = list(bm25_runs(data, plan.settings))
+    # What shares no term with a question is not found at any depth: only a question with so many was cut off.
+    cut = any(np.bincount(run.queries).max(initial=0) >= DEPTH for run in found)
+    about = {"encoder": found[0].provenance, "depth": DEPTH if cut else None}
+    return evaluate_runs((run.run for run in found), measures=measures, system="BM25", provenance=about)

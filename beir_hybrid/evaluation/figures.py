@@ -125,7 +125,9 @@ class Results:
         if len(names) != 1:
             return f"{len(names)} systems"
         system, batching = names.pop()
-        return f"{system} ({batching})" if system and batching else system or batching or "system"
+        name = f"{system} ({batching})" if system and batching else system or batching or "system"
+        # What stands lower down was not found, which costs AP: whoever reads a table should know.
+        return f"{name}, top {depth}" if (depth := self.provenance.get("depth")) else name
 
     @property
     def collection(self) -> str:
@@ -214,13 +216,16 @@ def separate(results: Results) -> tuple[Results, ...]:
     return tuple(found)
 
 
-def check_comparable(one: Results, other: Results) -> None:
+def check_comparable(one: Results, other: Results, *, depth: bool = True) -> None:
     """Refuse two results whose figures say nothing about each other.
+
+    Args:
+        depth: Whether rankings of different depth are refused too, rather than told apart by their labels.
 
     Raises:
         BeirHybridError: their data, text mode or depth of ranking differ.
     """
-    for name in ("text_mode", "digest", "depth"):
+    for name in ("text_mode", "digest", "depth")[: 2 + depth]:
         first, second = one.provenance.get(name), other.provenance.get(name)
         both = first is not None and second is not None
         if first != second and (both or name == "depth"):  # no depth: every passage was ranked

@@ -110,7 +110,7 @@ def test_all_settings_with_what_they_came_from(toy_collection: MultilingualColle
         assert set(run.passages) <= set(view.passage_rows)
         assert set(run.queries) <= set(view.query_rows)
         assert np.unique(run.queries, return_counts=True)[1].max(initial=0) <= 5
-        by_id = run.by_id()
+        by_id = run.run.to_beir()
         assert sum(map(len, by_id.values())) == len(run.scores)
         assert by_id.keys() <= view.queries.keys()
     provenance = runs[0].provenance
@@ -125,7 +125,7 @@ def test_ties_go_by_id_descending_also_where_the_depth_cuts(depth: int | None) -
     names = ["b", "a10", "a9", "A", "ä", "c c", "z"]
     passages = dict.fromkeys(names, ("en", "the fox runs")) | {"best": ("en", "fox fox"), "none": ("en", "dogs")}
     run = one(small(passages, {"q": ("en", "Where is a fox?", "best")}), "mono/en", depth)
-    found = list(run.by_id()["q"])
+    found = list(run.run.to_beir()["q"])
     assert found == ["best", *sorted(names, reverse=True)][: depth or 99]
     assert (np.diff(run.scores) <= 0).all()
 
@@ -143,7 +143,7 @@ def test_texts_that_are_hard_to_write_down() -> None:
         "q3": ("en", "\U0001f600", "surrogate"),
         "q4": ("en", " ".join(f"word{number}" for number in range(3000)) + " owl", "surrogate"),
     }
-    found = {query: list(hits) for query, hits in one(small(passages, queries), "mono/en").by_id().items()}
+    found = {query: list(hits) for query, hits in one(small(passages, queries), "mono/en").run.to_beir().items()}
     assert found == {"q1": ["newline"], "q3": ["surrogate"], "q4": ["surrogate"]}
 
 
@@ -162,11 +162,11 @@ def test_languages_without_an_analyzer_are_named_and_searched(caplog: pytest.Log
     }
     with caplog.at_level(logging.WARNING):
         runs = {run.setting.path: run for run in bm25_runs(small(passages, queries), timeout=TIMEOUT)}
-    assert runs["mono/el"].by_id()["q_el"].keys() == {"el"}
-    assert runs["mono/sw"].by_id()["q_sw"].keys() == {"sw"}
-    assert runs["mono/en"].by_id()["q_en"].keys() == {"en"}
+    assert runs["mono/el"].run.to_beir()["q_el"].keys() == {"el"}
+    assert runs["mono/sw"].run.to_beir()["q_sw"].keys() == {"sw"}
+    assert runs["mono/en"].run.to_beir()["q_en"].keys() == {"en"}
     assert runs["multi/el"].provenance["without_analyzer"] == ["el", "sw"]
-    assert runs["multi/el"].by_id()["q_el"].keys() == {"el", "en"}
+    assert runs["multi/el"].run.to_beir()["q_el"].keys() == {"el", "en"}
     (record,) = caplog.records
     assert "el: lower-case words" in record.message
     assert "sw: split at blanks" in record.message
@@ -178,7 +178,7 @@ def test_no_question_finds_itself_where_ids_are_shared() -> None:
     apart = small(passages, {"q": ("en", "foxes", "x"), "w": ("en", "foxes", "x")})
     shared = replace(apart, queries=replace(apart.queries, ids=["y", "w"]))
     for same_ids, expected in ((False, {"y": ["z", "y"], "w": ["z", "y"]}), (True, {"y": ["z", "x"], "w": ["z", "y"]})):
-        found = one(replace(shared, same_ids=same_ids), "mono/en", 2).by_id()
+        found = one(replace(shared, same_ids=same_ids), "mono/en", 2).run.to_beir()
         assert {query: list(hits) for query, hits in found.items()} == expected
 
 
@@ -247,7 +247,7 @@ def test_pyserinis_own_commands_find_the_same(tmp_path: Path) -> None:
         theirs: dict[str, dict[str, float]] = {}
         for query, _, passage, _, score, _ in map(str.split, lines):
             theirs.setdefault(query, {})[passage] = float(score)
-        ours = run.by_id()
+        ours = run.run.to_beir()
         assert len(ours) > 30
         assert ours.keys() == theirs.keys()
         for query, hits in ours.items():
