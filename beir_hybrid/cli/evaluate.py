@@ -25,6 +25,14 @@ _Runs = Annotated[
         show_default=False,
     ),
 ]
+_WriteRuns = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the rankings of each model to a folder of its own in this one: a TREC run for each setting.",
+        show_default=False,
+    ),
+]
+_Depth = Annotated[int, typer.Option(help="Passages for each question in these runs.", min=1)]
 _Bm25 = Annotated[
     bool,
     typer.Option(
@@ -78,6 +86,8 @@ def evaluate(
         typer.Option(help="What tables call a model; may be repeated, in the models' order.", show_default=False),
     ] = None,
     runs: _Runs = None,
+    write_runs: _WriteRuns = None,
+    depth: _Depth = 1000,
     bm25: _Bm25 = False,
     embeddings: _Embeddings = None,
     published: Annotated[
@@ -117,6 +127,9 @@ def evaluate(
         if path is not None:
             check_writable(path)
     plan = plan_grid(data, measure, setting)  # before the model is loaded, which takes a while
+    names = system or models
+    if write_runs and len({Path(name).name for name in names}) < len(names):
+        raise BeirHybridError("two models would write their runs to one folder; name each with --system.")
     results = []
     for number, model in enumerate(models):
         encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
@@ -126,10 +139,12 @@ def evaluate(
                 data,
                 measures=measure,
                 settings=setting,
-                system=system[number] if system else model,
+                system=names[number],
                 batching=encoder.batching,
                 allow_seen=allow_seen,
                 embeddings=embeddings,
+                runs=write_runs and write_runs / Path(names[number].replace(":", "-")).name,
+                depth=depth,
             )
         )
     if bm25:

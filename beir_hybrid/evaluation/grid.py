@@ -20,6 +20,7 @@ from beir_hybrid.evaluation.averages import SettingValues, figures_of, query_fig
 from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, package_versions
 from beir_hybrid.evaluation.measures import setting_ranks, values
 from beir_hybrid.evaluation.plan import GridPlan, GridRows, Measures, needed_rows, plan_grid
+from beir_hybrid.evaluation.write_runs import write_runs
 from beir_hybrid.retrieval.search import Progress, RelevantRanks, relevant_ranks
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def evaluate_grid(
     progress: bool = True,
     allow_seen: bool = False,
     embeddings: Path | str | None = None,
+    runs: Path | str | None = None,
+    depth: int = 1000,
 ) -> Results:
     """Encode each text once and read out every setting.
 
@@ -64,6 +67,8 @@ def evaluate_grid(
         allow_seen: Evaluate even on what the encoder's own description says that it was trained on.
         embeddings: A folder in which embeddings are kept, by model, prompt and texts: what is there is taken from
             there, and a run that was killed goes on where it stopped. Only for a DenseEncoder.
+        runs: Write the rankings to this folder, a TREC run for each setting.
+        depth: How many passages a question has in these runs. The figures are of whole rankings all the same.
 
     Raises:
         BeirHybridError: an unknown measure or setting; vectors of the wrong shape, not finite, or zero; an encoder that
@@ -101,6 +106,8 @@ def evaluate_grid(
         Figure(collection.name, system, batching, "", "", "", "", 0.0, 0),
         _score_function(getattr(encoder, "score_function", "cos_sim")),
         progress,
+        runs,
+        depth,
     )
     provenance = dict(results.provenance)
     timing = {"encode_seconds": round(seconds, 3), **provenance.pop("timing")}
@@ -148,6 +155,8 @@ def _read_out(
     blank: Figure,
     score_function: str,
     progress: bool,
+    runs: Path | str | None = None,
+    depth: int = 0,
 ) -> Results:
     normalise = score_function == "cos_sim"
     query_vectors = _vectors(query_vectors, part.collection.queries, normalise)
@@ -155,6 +164,8 @@ def _read_out(
     started = time.perf_counter()
     with _bar(progress) as advance:
         ranks = relevant_ranks(query_vectors, passage_vectors, part.collection, advance)
+    if runs is not None:
+        write_runs(query_vectors, passage_vectors, part.collection, plan.settings, runs, depth=depth, tag=blank.system)
     by_setting = {setting: _values(part.collection, ranks, setting, plan) for setting in plan.settings}
     seconds = time.perf_counter() - started
     provenance = {

@@ -1,0 +1,72 @@
+"""The rankings behind the figures, as TREC runs: one a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from beir_hybrid.collections.collection import MultilingualCollection, Setting
+from beir_hybrid.collections.texts import take
+from beir_hybrid.evaluation.from_runs import run_name
+from beir_hybrid.files import check_writable
+from beir_hybrid.retrieval.runs import Run
+from beir_hybrid.retrieval.search import top_k
+
+DEPTH = 1000
+
+
+def write_runs(
+    query_vectors: npt.NDArray[Any],
+    passage_vectors: npt.NDArray[Any],
+    collection: MultilingualCollection,
+    settings: Iterable[Setting],
+    folder: Path | str,
+    *,
+    depth: int = DEPTH,
+    tag: str = "beir_hybrid",
+) -> list[Path]:
+    """Write a run for each setting, `xquad-r.cross.en-de.trec.gz`, each whole or not at all; return their paths.
+
+    Args:
+        query_vectors, passage_vectors: Of all of the collection's texts, in its order; scores are inner products.
+        depth: Passages for each question.
+        tag: The last column of the runs.
+
+    Raises:
+        BeirHybridError: as `top_k` and `Run.write`.
+    """
+    folder = Path(folder)
+    check_writable(folder / "run")
+    folder.mkdir(parents=True, exist_ok=True)
+    own = _own_rows(collection)
+    written = []
+    for setting in settings:
+        view = collection.view(setting)
+        ids = take(collection.passages.ids, view.passage_rows)
+        # One more where a question must not find itself.
+        scores, found = top_k(
+            query_vectors[view.query_rows], passage_vectors[view.passage_rows], depth + (own is not None), ids
+        )
+        queries = np.broadcast_to(view.query_rows[:, None], found.shape)
+        passages = view.passage_rows[found]
+        kept = np.ones(found.shape, dtype=bool)
+        if own is not None:
+            kept = passages != own[view.query_rows][:, None]
+            kept &= np.cumsum(kept, axis=1) <= depth
+        run = Run.of(view, queries[kept], passages[kept], scores[kept])
+        path = folder / f"{run_name(setting)}.trec.gz"
+        run.write(path, "_".join(tag.split()) or "beir_hybrid")
+        written.append(path)
+    return written
+
+
+def _own_rows(collection: MultilingualCollection) -> npt.NDArray[np.int64] | None:
+    """The passage that each question is, -1 for none; None where questions are no passages."""
+    if not collection.same_ids:
+        return None
+    rows = [collection.passages.find(identifier) for identifier in collection.queries.ids]
+    return np.array([-1 if row is None else row for row in rows])

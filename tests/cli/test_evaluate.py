@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from beir_hybrid.anserini import jvm
+from beir_hybrid.evaluation.figures import Results
+from tests.cli.test_cli import data_dir as data_dir
+from tests.cli.test_cli import refused, run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_runs_and_embeddings(tiny_model: Path, data_dir: Path, tmp_path: Path) -> None:
+    kept, runs, out = (tmp_path / name for name in ("kept", "runs", "out.json"))
+    given = ["evaluate", tiny_model, "--data-dir", data_dir, "--languages", "en,zh", "--precision", "float32"]
+    result = run(*given, "--embeddings", kept, "--write-runs", runs, "--system", "tiny", "--json", out)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (runs / "tiny").iterdir()} == {
+        f"xquad-r@en+zh.{name}.trec.gz"
+        for name in ("mono.en", "mono.zh", "cross.en-zh", "cross.zh-en", "multi.en", "multi.zh")
+    }
+    assert len(list(kept.iterdir())) == 2
+    again = run(*given, "--embeddings", kept, "--runs", f"read={runs / 'tiny'}", "--json", tmp_path / "two.json")
+    assert again.exit_code == 0, again.output
+    figures = Results.read(tmp_path / "two.json").figures
+    assert {one.system for one in figures} == {str(tiny_model), "read"}
+    first = {(one.setting, one.measure, one.average): one.value for one in figures if one.system != "read"}
+    read = {(one.setting, one.measure, one.average): one.value for one in figures if one.system == "read"}
+    assert read.keys() == first.keys()
+    assert all(read[key] == pytest.approx(first[key], abs=1e-12) for key in first)
+    assert "write their runs to one folder" in refused(run(*given, tiny_model, "--write-runs", runs))
+
+
+@pytest.mark.skipif(bool(jvm.available()), reason=f"no BM25: {jvm.available()}")
+def test_bm25_beside_a_model(tiny_model: Path, data_dir: Path) -> None:
+    result = run("evaluate", tiny_model, "--bm25", "--data-dir", data_dir, "--languages", "en,zh", "--setting", "mono")
+    assert result.exit_code == 0, result.output
+    (row,) = (line.split() for line in result.output.splitlines() if line.strip().startswith("BM25"))
+    assert float(row[2]) > 0.8
+
+
+def test_nothing_to_evaluate() -> None:
+    assert "name a model" in refused(run("evaluate"))
+    assert "NAME=FOLDER" in refused(run("evaluate", "--collection", "sample-test", "--runs", "folder"))
