@@ -56,6 +56,10 @@ def compare(
     csv: Annotated[Path | None, typer.Option(help="Write every difference as CSV.", show_default=False)] = None,
     latex: Annotated[Path | None, typer.Option(help="Write the tables for LaTeX.", show_default=False)] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.", show_default=False)] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write one page with every table and chart, to open in a browser.", show_default=False),
+    ] = None,
 ) -> None:
     """Test whether systems differ by more than chance, on the same questions.
 
@@ -72,7 +76,7 @@ def compare(
     from beir_hybrid.evaluation.significance import TestSettings
 
     settings = TestSettings(test, permutations, permutations, interval, confidence, seed)
-    for path in (json, csv, latex, markdown):
+    for path in (json, csv, latex, markdown, html):
         if path is not None:
             check_writable(path)
     found = _by_collection(_systems([*(results or ()), *(system or ())]))
@@ -89,7 +93,9 @@ def compare(
     for path, text in texts.items():
         if path is not None:
             write_text(path, text)
-    for path in (json, csv, latex, markdown):
+    if html is not None:
+        write_text(html, _html(found, comparisons))
+    for path in (json, csv, latex, markdown, html):
         if path is not None:
             typer.echo(f"comparison: {path}")
 
@@ -170,6 +176,16 @@ def _csv(comparisons: Sequence[Comparison]) -> str:
 
     first, *others = map(comparison_csv, comparisons)
     return first + "".join(text.partition("\n")[2] for text in others)
+
+
+def _html(groups: Sequence[Sequence[System]], comparisons: Sequence[Comparison]) -> str:
+    """The page of the systems, those of each collection with their baseline first, since it is set against that."""
+    from beir_hybrid.evaluation.html_report import averaged, html_page
+
+    shown = []
+    for group, comparison in zip(groups, comparisons, strict=True):
+        shown += sorted(group, key=lambda system: system.name != comparison.provenance["baseline"])
+    return html_page([averaged(system) for system in shown], comparisons=comparisons)
 
 
 def _write_json(comparisons: Sequence[Comparison], path: Path) -> None:

@@ -76,8 +76,8 @@ def evaluate(
     report: Annotated[
         Path | None,
         typer.Option(
-            help="Write results.json, queries.parquet (the values of each question, for `compare`), report.md, "
-            "report.tex, figures.csv and heatmap.png to this folder.",
+            help="Write results.json, queries.parquet (the values of each question, for `compare`), report.html, "
+            "report.md, report.tex, figures.csv and heatmap.png to this folder.",
             show_default=False,
         ),
     ] = None,

@@ -35,7 +35,7 @@ def summary_table(results: Sequence[Results], *, micro: bool = False, references
     """
     tables = [
         summary(group, average, references)
-        for group in _by_collection(results)
+        for group in by_collection(results)
         for average in ("macro", "micro")[: 1 + micro]
     ]
     return "\n".join(table.text() for table in tables)
@@ -98,9 +98,9 @@ def markdown(results: Sequence[Results], *, picture: str | None = None, referenc
         "(RankDistance, how many ranks lie between the first and the last translation of an answer). Rankings are "
         "exact and of full depth; ties go to the larger passage id, as in trec_eval."
     )
-    for group in _by_collection(results):
+    for group in by_collection(results):
         parts.append(f"## {group[0].collection}")
-        summaries, languages = _tables(group, references)
+        summaries, languages = collection_tables(group, references)
         for table in summaries:
             parts += [f"**{table.title}**", table.markdown()]
         parts.append(summaries[0].note)
@@ -116,8 +116,8 @@ def markdown(results: Sequence[Results], *, picture: str | None = None, referenc
 
 def latex(results: Sequence[Results], references: Sequence[Results] = ()) -> str:
     """The tables of the report for a LaTeX document that loads `booktabs`."""
-    tables = [table for group in _by_collection(results) for part in _tables(group, references) for table in part]
-    return "\n".join(["% \\usepackage{booktabs}", *(table.latex() for table in tables)])
+    parts = [part for group in by_collection(results) for part in collection_tables(group, references)]
+    return "\n".join(["% \\usepackage{booktabs}", *(table.latex() for part in parts for table in part)])
 
 
 def figures_csv(results: Sequence[Results], references: Sequence[Results] = ()) -> str:
@@ -135,8 +135,9 @@ def write_report(results: Sequence[Results], folder: Path | str, references: Seq
     """Write a report to `folder`, each file whole or not at all; return their paths.
 
     `results.json` (with `queries.parquet`, the values of each question, where they were kept), `report.md`,
-    `report.tex`, `figures.csv` and `heatmap.png`. The heat map is of the first one or two systems, and is left out
-    where they have no mono or cross settings.
+    `report.html` (one page with every table and chart, and the tests of up to four systems), `report.tex`,
+    `figures.csv` and `heatmap.png`. The heat map is of the first one or two systems, and is left out where they have no
+    mono or cross settings.
 
     Args:
         references: Published figures, for the tables and the CSV.
@@ -144,7 +145,9 @@ def write_report(results: Sequence[Results], folder: Path | str, references: Seq
     Raises:
         BeirHybridError: there are no results, or the folder cannot be written.
     """
-    _by_collection(results)
+    from beir_hybrid.evaluation.html_report import html_page  # stands on this module
+
+    by_collection(results)
     folder = Path(folder)
     shown = [one for one in results if one.collection == results[0].collection][:2]
     drawn = all(heat_map.cells(one, "AP") for one in shown)
@@ -155,6 +158,7 @@ def write_report(results: Sequence[Results], folder: Path | str, references: Seq
     picture = "heatmap.png" if drawn else None
     texts = {
         "report.md": markdown(results, picture=picture, references=references),
+        "report.html": html_page(results, references),
         "report.tex": latex(results, references),
         "figures.csv": figures_csv(results, references),
     }
@@ -164,21 +168,21 @@ def write_report(results: Sequence[Results], folder: Path | str, references: Seq
     return [folder / name for name in names]
 
 
-def _tables(group: Sequence[Results], references: Sequence[Results]) -> tuple[list[Table], list[Table]]:
+def collection_tables(group: Sequence[Results], references: Sequence[Results]) -> tuple[list[Table], list[Table]]:
     """The summaries of systems on one collection, and the tables by language."""
     languages = [by_language(group, kind, measure, references) for kind, measure in _columns(group)]
     summaries = [summary(group, average, references) for average in ("macro", "micro")]
     return summaries, [table for table in languages if len(table.heading) > 3]
 
 
-def _by_collection(results: Sequence[Results]) -> list[list[Results]]:
+def by_collection(results: Sequence[Results]) -> list[list[Results]]:
     if not results:
         raise BeirHybridError("there are no results to report; evaluate a system first.")
     groups: dict[str, list[Results]] = {}
     for one in results:
         group = groups.setdefault(one.collection, [])
         group.append(one)
-        check_comparable(group[0], one)
+        check_comparable(group[0], one, depth=False)
     return list(groups.values())
 
 

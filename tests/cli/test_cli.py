@@ -17,7 +17,7 @@ from beir_hybrid.collections.registry import load
 from beir_hybrid.evaluation.figures import Results
 from beir_hybrid.files import read_json
 
-REPORT = {"results.json", "queries.parquet", "report.md", "report.tex", "figures.csv", "heatmap.png"}
+REPORT = {"results.json", "queries.parquet", "report.md", "report.html", "report.tex", "figures.csv", "heatmap.png"}
 SAMPLE = Path(__file__).parents[2] / "beir_hybrid" / "collections" / "sample"
 
 

@@ -112,7 +112,7 @@ def test_heat_map_refuses_what_it_cannot_draw(tmp_path):
 def test_a_report_is_written(tmp_path):
     paths = write_report([ONE, TWO], tmp_path / "report")
     assert [path.name for path in paths] == [
-        "results.json", "queries.parquet", "report.md", "report.tex", "figures.csv", "heatmap.png"
+        "results.json", "queries.parquet", "report.md", "report.html", "report.tex", "figures.csv", "heatmap.png"
     ]  # fmt: skip
     assert all(path.stat().st_size for path in paths)
     assert {path.name for path in (tmp_path / "report").iterdir()} == {path.name for path in paths}
@@ -134,7 +134,7 @@ def test_collections_have_tables_of_their_own(tmp_path):
     text = summary_table([ONE, other])
     assert text.index("toy, mean") < text.index("another, mean")
     assert "difference" not in text
-    assert len(write_report([ONE, other], tmp_path)) == 6
+    assert len(write_report([ONE, other], tmp_path)) == 7
 
 
 def test_figures_of_different_data_are_not_compared():

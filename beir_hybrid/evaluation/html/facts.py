@@ -1,0 +1,115 @@
+"""What a page says of where its figures came from, and how to get them again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from beir_hybrid.evaluation.figures import Results
+from beir_hybrid.evaluation.measures.names import DEFAULT
+
+_DATA = {
+    "collection": "Collection", "origin": "Origin", "licence": "Licence", "citation": "Citation",
+    "languages": "Languages", "queries": "Questions", "passages": "Passages", "text_mode": "Each passage is a",
+    "digest": "SHA-256 of the data as read",
+}  # fmt: skip
+_ENCODER = {"model": "Model", "digest": "SHA-256 of the weights", "training": "Training"}
+_SYSTEM = {
+    "encoder": "", "score_function": "Score", "dimensions": "Dimensions", "depth": "Depth of the rankings",
+    "undefined": "Undefined in these rankings", "measures": "Measures", "texts_encoded": "Texts encoded",
+    "unknown_ids": "Unknown ids in the runs", "versions": "Versions", "timing": "Seconds", "runs": "Runs averaged",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Terms and what is known of them, under a heading."""
+
+    title: str
+    origin: str
+    rows: tuple[tuple[str, str], ...]
+
+
+def data_facts(results: Results) -> tuple[tuple[str, str], ...]:
+    """The data of a collection; empty where the results do not say."""
+    provenance = results.provenance
+    if "digest" not in provenance:
+        return ()
+    return tuple((term, _text(provenance[name])) for name, term in _DATA.items() if provenance.get(name))
+
+
+def system_facts(results: Results) -> Facts:
+    """The model, the software and the time of one system, as far as its results hold them."""
+    rows: list[tuple[str, str]] = []
+    for name, term in _SYSTEM.items():
+        value = results.provenance.get(name)
+        if name == "encoder" and isinstance(value, Mapping):
+            rows += [(_ENCODER.get(key, _words(key)), _text(own)) for key, own in value.items() if own is not None]
+        elif value not in (None, ""):
+            rows.append((term or _words(name), _text(value)))
+    return Facts(f"{results.label} on {results.collection}", results.origin, tuple(rows))
+
+
+def commands(results: Sequence[Results]) -> tuple[list[str], list[str]]:
+    """The command lines that measure systems of one collection again, and the labels of those that no command makes.
+
+    Several systems that were measured alike share a line.
+    """
+    lines: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    others = []
+    for one in results:
+        model = (one.provenance.get("encoder") or {}).get("model")
+        if isinstance(model, str) and "runs" not in one.provenance:
+            lines.setdefault(tuple(_choices(one)), []).append((model, one.figures[0].system))
+        else:
+            others.append(one.label)
+    found = []
+    for choices, systems in lines.items():
+        names = [part for _, name in systems for part in ("--system", name)]
+        renamed = any(model != name for model, name in systems)
+        models = [model for model, _ in systems]
+        found.append(
+            shlex.join(
+                ["beir-hybrid", "evaluate", *models, *choices, *(names if renamed else []), "--report", "report"]
+            )
+        )
+    return found, others
+
+
+def _choices(results: Results) -> Iterator[str]:
+    yield from ("--collection", results.collection)
+    whole = {one.kind for one in results.figures if one.average and not one.query_language and "blend" not in one.kind}
+    single = [
+        one.setting.removeprefix(f"{results.collection}/")
+        for one in results.figures
+        if not one.average and one.kind not in whole
+    ]
+    if single or whole != {"mono", "cross", "multi"}:
+        for setting in dict.fromkeys([*sorted(whole), *single]):
+            yield from ("--setting", setting)
+    measures: Mapping[str, Sequence[str]] = results.provenance.get("measures") or {}
+    if any(list(measures.get(kind, own)) != list(own) for kind, own in DEFAULT.items()):
+        for measure in dict.fromkeys(measure for own in measures.values() for measure in own):
+            yield from ("--measure", measure)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _text(value: Any) -> str:
+    """A value as a line: the parts of a flat mapping or list as they are, what is nested deeper as JSON."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping) and not any(isinstance(own, Mapping) for own in value.values()):
+        return "; ".join(f"{key}: {_text(own)}" for key, own in value.items())
+    if isinstance(value, (list, tuple)) and not any(isinstance(own, Mapping) for own in value):
+        return ", ".join(map(_text, value))
+    if isinstance(value, (Mapping, list, tuple)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return "none" if value is None else str(value)
