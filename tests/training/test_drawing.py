@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.training import supply
+from beir_hybrid.training import planning, supply
 from beir_hybrid.training.batching import HybridBatchSampler
 from beir_hybrid.training.mixing import BatchKind
 from beir_hybrid.training.pairs import ParallelPairs
@@ -274,3 +274,20 @@ def test_wrong_adaptive_schedules() -> None:
             HybridBatchSampler(pairs, 4, alpha_schedule=bad)
     with pytest.raises(BeirHybridError, match="hybrid batches"):
         HybridBatchSampler(pairs, 4, "x-y", alpha_schedule="adaptive")
+
+
+@given(st.integers(2, 9), st.integers(1, 50), st.integers(0, 999))
+def test_pairs_of_what_is_translated_throughout_are_drawn_as_any_others(languages: int, rows: int, seed: int) -> None:
+    every = np.ones((rows, languages), dtype=bool)
+    # One more row, with a language less, takes the way of all others; the draws of the rows before it are the same.
+    less = np.vstack([every, np.ones((1, languages), dtype=bool)])
+    less[-1, 0] = False
+    fast = planning.draw_pairs(every, every, np.random.default_rng(seed))
+    query = planning._draw_by_count(
+        np.cumsum(less * (less.sum(axis=1, keepdims=True) - less), axis=1, dtype=np.int32)[:-1],
+        np.random.default_rng(seed),
+    )
+    np.testing.assert_array_equal(fast[0], query)
+    assert (fast[0] != fast[1]).all()
+    assert fast[1].max(initial=0) < languages
+    assert fast[1].min(initial=0) >= 0
