@@ -272,10 +272,11 @@ class _Block:
 
 
 def _small_numbers(groups: IntArray) -> IntArray:
-    """The groups as numbers below their count, equal where they were equal."""
-    place = np.empty(int(groups.max()) + 1, dtype=np.int32)
-    place[groups] = np.arange(len(groups), dtype=np.int32)
-    return place[groups].astype(np.int64)
+    """The groups as numbers from 0 without gaps, in their order."""
+    step = np.diff(groups)
+    if not (step < 0).any():  # as a rule: groups are numbered in the order of their items, which ascend
+        return np.append(0, np.cumsum(step > 0)).astype(np.int64)
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 
 def _repeats(own: IntArray) -> IntArray:

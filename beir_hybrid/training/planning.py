@@ -186,7 +186,6 @@ def _attempt(
     used elsewhere, which is final only when its steps can move nowhere.
     """
     unused = ~used
-    times = np.zeros(len(group), dtype=np.int32)
     chosen: dict[int, IntArray] = {}
     short: dict[int, int] = {}
     for number in sequence:
@@ -201,12 +200,13 @@ def _attempt(
             short[number] = count - _fillable(fresh, group, count, rows)
             # Items used elsewhere first, then round after round also those of this stream, in other steps. It ends:
             # a stream has at least `rows` groups, and after `count` rounds of all its items each gives `count`.
+            # Of each round those first that were used the least.
             more = eligible[~np.isin(eligible, taken)]
+            times = np.bincount(np.concatenate([taken[:0], *chosen.values()]), minlength=len(group))
             while len(taken) < count * rows:
                 more = more[np.argsort(times[more], kind="stable")]
                 taken = _capped(np.concatenate([taken, more]), group, count, count * rows)
                 more = eligible
-        np.add.at(times, taken, 1)
         unused[taken] = False
         chosen[number] = taken
     return chosen, short

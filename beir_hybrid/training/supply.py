@@ -10,7 +10,7 @@ from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.training.eligible import Eligibility, Slot
 from beir_hybrid.training.mixing import BatchKind, FloatArray
 
-BLOCK = 1 << 18
+BLOCK = 1 << 20
 """Items that are dealt together: of more, each epoch cuts a new random order into blocks of about this size."""
 _PLENTY = 64
 """Steps that the different answers of a language must fill in a block; where there are fewer, blocks are larger."""
