@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 _LISTED = 30
 
@@ -23,3 +24,16 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> BeirHybridError:
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return BeirHybridError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(listed)}.")
+
+
+@contextlib.contextmanager
+def library_errors(what: str, way_out: str) -> Iterator[None]:
+    """Whatever a library, or what it stands on, raises is the one exception of this package: `what` failed."""
+    try:
+        yield
+    except BeirHybridError:
+        raise
+    except Exception as error:
+        fault = " ".join(f"{type(error).__name__}: {error}".split())
+        fault = fault if len(fault) <= 300 else f"{fault[:300]}..."
+        raise BeirHybridError(f"{what} ({fault}). {way_out}") from error

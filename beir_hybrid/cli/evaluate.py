@@ -109,15 +109,10 @@ def evaluate(
     `beir-hybrid evaluate bundled:multilingual-e5-small my-encoder --collection xquad-r --report my-report`
     """
     models = models or []
-    if not (models or runs or bm25):
-        raise BeirHybridError("there is nothing to evaluate; name a model, --runs NAME=FOLDER or --bm25.")
-    if system and len(system) != len(models):
-        raise BeirHybridError(
-            f"{len(system)} names for {len(models)} models; give --system once for each, or not at all."
-        )
+    names = system or models
+    _check_call(models, names, runs, write_runs, bm25)
     data = options.load_collection(collection, data_dir, languages, setting or ())
     from beir_hybrid.evaluation.figures import combine
-    from beir_hybrid.evaluation.from_runs import evaluate_runs, read_runs
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.plan import plan_grid
     from beir_hybrid.evaluation.published import published_beside
@@ -126,12 +121,11 @@ def evaluate(
     for path in (json, report and report / "results.json"):
         if path is not None:
             check_writable(path)
-    plan = plan_grid(data, measure, setting)  # before the model is loaded, which takes a while
-    names = system or models
-    if write_runs and len({Path(name).name for name in names}) < len(names):
-        raise BeirHybridError("two models would write their runs to one folder; name each with --system.")
+    # What takes a while comes last: the runs are read before a model is loaded.
+    plan = plan_grid(data, measure, setting)
+    others = [_of_runs(given, data, measure) for given in runs or ()]
     results = []
-    for number, model in enumerate(models):
+    for name, model in zip(names, models, strict=True):
         encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
         results.append(
             evaluate_grid(
@@ -139,21 +133,15 @@ def evaluate(
                 data,
                 measures=measure,
                 settings=setting,
-                system=names[number],
+                system=name,
                 batching=encoder.batching,
                 allow_seen=allow_seen,
                 embeddings=embeddings,
-                runs=write_runs and write_runs / Path(names[number].replace(":", "-")).name,
+                runs=write_runs and write_runs / _folder_name(name),
                 depth=depth,
             )
         )
-    if bm25:
-        results.append(_bm25(data, plan, measure))
-    for given in runs or ():
-        name, equals, folder = given.partition("=")
-        if not equals or not name or not folder:
-            raise BeirHybridError(f"--runs {given}: expected NAME=FOLDER, as in --runs bm25=my-runs.")
-        results.append(evaluate_runs(read_runs(folder, data), measures=measure, system=name))
+    results += [*([_of_bm25(data, plan, measure)] if bm25 else ()), *others]
     references = published_beside(results[0]) if published else ()
     if published and not references:
         typer.echo(f"No figures of {data.name} have been published, or none on the same text and languages.", err=True)
@@ -166,7 +154,43 @@ def evaluate(
             typer.echo(f"report: {path}")
 
 
-def _bm25(data: MultilingualCollection, plan: GridPlan, measures: list[str] | None) -> Results:
+def _check_call(
+    models: list[str], names: list[str], runs: list[str] | None, write_runs: Path | None, bm25: bool
+) -> None:
+    """Refuse what cannot be right before anything is read."""
+    if not (models or runs or bm25):
+        raise BeirHybridError("there is nothing to evaluate; name a model, --runs NAME=FOLDER or --bm25.")
+    if len(names) != len(models):
+        raise BeirHybridError(
+            f"{len(names)} names for {len(models)} models; give --system once for each, or not at all."
+        )
+    if write_runs and len(set(map(_folder_name, names))) < len(names):
+        raise BeirHybridError("two models would write their runs to one folder; name each with --system.")
+    for given in runs or ():
+        name, _, folder = given.partition("=")
+        if not name or not folder:
+            raise BeirHybridError(f"--runs {given}: expected NAME=FOLDER, as in --runs bm25=my-runs.")
+    if bm25:
+        from beir_hybrid.anserini import jvm
+
+        if reason := jvm.available():
+            raise BeirHybridError(f"--bm25: {reason}")
+
+
+def _folder_name(name: str) -> str:
+    """What the folder of a model's runs is called: the last part of its name."""
+    return Path(name.replace(":", "-")).name
+
+
+def _of_runs(given: str, data: MultilingualCollection, measures: list[str] | None) -> Results:
+    """The figures of NAME=FOLDER."""
+    from beir_hybrid.evaluation.from_runs import evaluate_runs, read_runs
+
+    name, _, folder = given.partition("=")
+    return evaluate_runs(read_runs(folder, data), measures=measures, system=name)
+
+
+def _of_bm25(data: MultilingualCollection, plan: GridPlan, measures: list[str] | None) -> Results:
     """BM25 in the settings of a plan."""
     import numpy as np
 

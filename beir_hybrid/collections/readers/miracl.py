@@ -6,7 +6,6 @@ missing. The passages of a language are stored on disk once and read from there:
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -34,7 +33,7 @@ from beir_hybrid.collections.readers.miracl_files import (
 )
 from beir_hybrid.collections.spec import CollectionSpec, Request
 from beir_hybrid.collections.texts import Chain, Offset, Texts
-from beir_hybrid.errors import BeirHybridError, unknown
+from beir_hybrid.errors import BeirHybridError, library_errors, unknown
 from beir_hybrid.files import cache_root, offline
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def of_ir_datasets(dataset: str, language: str) -> Source:
     Raises:
         BeirHybridError: ir_datasets cannot read it.
     """
-    with _as_one_error(dataset):
+    with library_errors(f"ir_datasets cannot read {dataset}", _BY_HAND):
         import ir_datasets
 
         data = ir_datasets.load(dataset)
@@ -139,24 +138,12 @@ def _rows(data: Any, dataset: str, language: str) -> Iterator[Row]:
 
     total = _COUNTS[language].passages if language in _COUNTS else None
     with (
-        _as_one_error(dataset),
+        library_errors(f"ir_datasets cannot read {dataset}", _BY_HAND),
         tqdm(desc=f"MIRACL {language}", total=total, unit_scale=True, delay=3, disable=None) as progress,
     ):
         for document in data.docs_iter():
             yield Row(document.doc_id, getattr(document, "title", ""), document.text, language)
             progress.update()
-
-
-@contextlib.contextmanager
-def _as_one_error(dataset: str) -> Iterator[None]:
-    """Whatever ir_datasets, or what it stands on, raises is the one exception of this package."""
-    try:
-        yield
-    except BeirHybridError:
-        raise
-    except Exception as error:
-        fault = " ".join(f"{type(error).__name__}: {error}".split())
-        raise BeirHybridError(f"ir_datasets cannot read {dataset} ({shortened(fault, 300)}). {_BY_HAND}") from error
 
 
 def _judgements(sources: Sequence[Source]) -> list[Judgement]:

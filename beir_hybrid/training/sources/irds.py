@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.errors import BeirHybridError, library_errors
 from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.sources.judgements import Judgements, from_qrels, from_triples
 from beir_hybrid.training.sources.store import PairRow, Part, Source, open_pairs
@@ -60,7 +61,7 @@ def _loaded(ids: dict[str, str]) -> dict[str, tuple[str, Any]]:
         raise BeirHybridError("no datasets were named; expected one or more, such as {'sw': 'miracl/sw/train'}.")
     found = {}
     for code, one in ids.items():
-        with as_one_error(one):
+        with _reading(one):
             import ir_datasets
 
             dataset = ir_datasets.load(one)
@@ -88,7 +89,7 @@ def _parts(data: Mapping[str, tuple[str, Any]], parallel: bool, most: int) -> It
     # Languages may share their judgements, as all of mMARCO do: those are read once.
     handler, judged = None, None
     for code, (name, dataset) in data.items():
-        with as_one_error(name):
+        with _reading(name):
             pairs = dataset.has_docpairs()
             mine = dataset.docpairs_handler() if pairs else dataset.qrels_handler()
             if judged is None or mine is not handler:
@@ -105,7 +106,7 @@ def _judgements(dataset: Any, pairs: bool, most: int) -> Judgements:
 
 
 def _rows(name: str, dataset: Any, judged: Judgements, code: str, prefix: str) -> Iterator[PairRow]:
-    with as_one_error(name):
+    with _reading(name):
         asked = {judged.queries[number] for number in set(judged.query.tolist())}
         questions = {one.query_id: _text(one, name) for one in dataset.queries_iter() if one.query_id in asked}
         store = dataset.docs_store()
@@ -114,7 +115,7 @@ def _rows(name: str, dataset: Any, judged: Judgements, code: str, prefix: str) -
         start = judged.start[first : last + 1].tolist()
         numbers = chain(judged.positive[first:last].tolist(), judged.negative[start[0] : start[-1]].tolist())
         wanted = [judged.documents[number] for number in dict.fromkeys(numbers)]
-        with as_one_error(name):
+        with _reading(name):
             texts = {one: _text(document, name) for one, document in store.get_many(wanted).items()}
         for pair in range(first, last):
             query, positive = judged.queries[judged.query[pair]], judged.documents[judged.positive[pair]]
@@ -172,16 +173,7 @@ def _version(dataset: Any) -> list[object]:
     return sorted(found, key=str)
 
 
-@contextlib.contextmanager
-def as_one_error(name: str) -> Iterator[None]:
-    """Whatever ir_datasets, or what it stands on, raises is the one exception of this package."""
-    try:
-        yield
-    except BeirHybridError:
-        raise
-    except Exception as error:
-        fault = " ".join(f"{type(error).__name__}: {error}".split())
-        raise BeirHybridError(
-            f"ir_datasets cannot read {name} ({fault[:300]}); see what `ir_datasets list` knows, and whether its files "
-            "are whole."
-        ) from error
+def _reading(name: str) -> AbstractContextManager[None]:
+    return library_errors(
+        f"ir_datasets cannot read {name}", "See what `ir_datasets list` knows, and whether its files are whole."
+    )
