@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from beir_hybrid.collections.spec import CollectionSpec, Request
     from beir_hybrid.encoders.dense import DenseEncoder
     from beir_hybrid.encoders.store import EmbeddingStore
-    from beir_hybrid.evaluation.comparison import compare
+    from beir_hybrid.evaluation.comparing.comparison import compare
     from beir_hybrid.evaluation.during_training import GridEvaluator
     from beir_hybrid.evaluation.from_runs import evaluate_runs
     from beir_hybrid.evaluation.grid import evaluate_grid
@@ -54,7 +54,7 @@ _HOMES = {
     "Setting": "collections.collection",
     "SettingView": "collections.collection",
     "available": "collections.registry",
-    "compare": "evaluation.comparison",
+    "compare": "evaluation.comparing.comparison",
     "evaluate_grid": "evaluation.grid",
     "evaluate_runs": "evaluation.from_runs",
     "export_pyserini": "anserini.export",

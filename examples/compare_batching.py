@@ -12,7 +12,7 @@ import tempfile
 
 import beir_hybrid
 from beir_hybrid import DenseEncoder, HybridTrainer, HybridTrainingArguments
-from beir_hybrid.evaluation.comparison_report import comparison_tables
+from beir_hybrid.evaluation.reports.comparison_report import comparison_tables
 
 
 def main() -> None:

@@ -12,10 +12,10 @@ from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import check_writable, expanded, write_json, write_text
 
 if TYPE_CHECKING:
-    from beir_hybrid.evaluation.comparison import Comparison
+    from beir_hybrid.evaluation.comparing.comparison import Comparison
+    from beir_hybrid.evaluation.comparing.pairing import System
     from beir_hybrid.evaluation.figures import Results
-    from beir_hybrid.evaluation.pairing import System
-    from beir_hybrid.evaluation.tables import Table
+    from beir_hybrid.evaluation.reports.tables import Table
 
 
 def compare(
@@ -72,8 +72,8 @@ def compare(
 
     `beir-hybrid compare x-y=seed0/xy,seed1/xy hybrid=seed0/hybrid,seed1/hybrid --json comparison.json`
     """
-    from beir_hybrid.evaluation.comparison import compare as compared
-    from beir_hybrid.evaluation.significance import TestSettings
+    from beir_hybrid.evaluation.comparing.comparison import compare as compared
+    from beir_hybrid.evaluation.comparing.significance import TestSettings
 
     settings = TestSettings(test, permutations, permutations, interval, confidence, seed)
     for path in (json, csv, latex, markdown, html):
@@ -148,7 +148,7 @@ def _read(path: str) -> Results:
 
 def _by_collection(systems: dict[str, list[Results]]) -> list[list[System]]:
     """The systems of each collection that two or more of them were measured on."""
-    from beir_hybrid.evaluation.pairing import System
+    from beir_hybrid.evaluation.comparing.pairing import System
 
     collections = list(dict.fromkeys(run.collection for runs in systems.values() for run in runs))
     found = []
@@ -166,13 +166,13 @@ def _by_collection(systems: dict[str, list[Results]]) -> list[list[System]]:
 
 
 def _tables(comparison: Comparison, micro: bool, by_language: bool) -> list[Table]:
-    from beir_hybrid.evaluation.comparison_report import comparison_tables
+    from beir_hybrid.evaluation.reports.comparison_report import comparison_tables
 
     return comparison_tables(comparison, average="micro" if micro else "macro", by_language=by_language)
 
 
 def _csv(comparisons: Sequence[Comparison]) -> str:
-    from beir_hybrid.evaluation.comparison_report import comparison_csv
+    from beir_hybrid.evaluation.reports.comparison_report import comparison_csv
 
     first, *others = map(comparison_csv, comparisons)
     return first + "".join(text.partition("\n")[2] for text in others)
@@ -180,7 +180,7 @@ def _csv(comparisons: Sequence[Comparison]) -> str:
 
 def _html(groups: Sequence[Sequence[System]], comparisons: Sequence[Comparison]) -> str:
     """The page of the systems, those of each collection with their baseline first, since it is set against that."""
-    from beir_hybrid.evaluation.html_report import averaged, html_page
+    from beir_hybrid.evaluation.reports.html.page import averaged, html_page
 
     shown = []
     for group, comparison in zip(groups, comparisons, strict=True):

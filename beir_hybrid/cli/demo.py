@@ -88,7 +88,7 @@ def demo(
     clock.say("evaluating it again")
     after = evaluated("hybrid")
 
-    from beir_hybrid.evaluation.report import summary_table, write_report
+    from beir_hybrid.evaluation.reports.report import summary_table, write_report
 
     typer.echo("")
     typer.echo(summary_table([before, after]))

@@ -116,7 +116,7 @@ def evaluate(
     from beir_hybrid.evaluation.grid import evaluate_grid
     from beir_hybrid.evaluation.plan import plan_grid
     from beir_hybrid.evaluation.published import published_beside
-    from beir_hybrid.evaluation.report import summary_table, write_report
+    from beir_hybrid.evaluation.reports.report import summary_table, write_report
 
     for path in (json, report and report / "results.json"):
         if path is not None:

@@ -132,7 +132,7 @@ def _one(
 
 
 def _write(results: Sequence[Results], output: Path) -> list[Path]:
-    from beir_hybrid.evaluation.report import summary, summary_table, write_report
+    from beir_hybrid.evaluation.reports.report import summary, summary_table, write_report
 
     typer.echo("")
     typer.echo(summary_table(results))

@@ -13,7 +13,7 @@ from beir_hybrid.cli import app
 from beir_hybrid.evaluation.figures import Results, combine
 from beir_hybrid.evaluation.grid import grid_from_embeddings
 from beir_hybrid.evaluation.published import published_results
-from beir_hybrid.evaluation.report import write_report
+from beir_hybrid.evaluation.reports.report import write_report
 from tests.conftest import make_collection
 
 TOY = make_collection(items=24)

@@ -11,11 +11,11 @@ import scipy.stats
 
 from beir_hybrid.collections.blend import blended
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.evaluation.comparison import Comparison, compare
-from beir_hybrid.evaluation.comparison_report import comparison_csv, comparison_tables
+from beir_hybrid.evaluation.comparing.comparison import Comparison, compare
+from beir_hybrid.evaluation.comparing.significance import TestSettings, holm
 from beir_hybrid.evaluation.figures import Results
 from beir_hybrid.evaluation.grid import grid_from_embeddings
-from beir_hybrid.evaluation.significance import TestSettings, holm
+from beir_hybrid.evaluation.reports.comparison_report import comparison_csv, comparison_tables
 from tests.conftest import make_collection
 
 TOY = make_collection(items=40, missing=0.1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.evaluation.significance import (
+from beir_hybrid.evaluation.comparing.significance import (
     PairedSample,
     TestSettings,
     bootstrap_interval,

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from beir_hybrid.errors import BeirHybridError, unknown
+from beir_hybrid.evaluation.comparing.pairing import System, SystemValues, aligned, by_item, tested_means
+from beir_hybrid.evaluation.comparing.significance import PairedSample, TestSettings, holm, paired_statistics
 from beir_hybrid.evaluation.figures import Results, check_comparable, kind_of, lower_is_better, package_versions
-from beir_hybrid.evaluation.pairing import System, SystemValues, aligned, by_item, tested_means
-from beir_hybrid.evaluation.significance import PairedSample, TestSettings, holm, paired_statistics
 from beir_hybrid.files import write_json
 
 

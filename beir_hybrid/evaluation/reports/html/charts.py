@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.evaluation.comparison import Difference
+from beir_hybrid.evaluation.comparing.comparison import Difference
 from beir_hybrid.evaluation.figures import lower_is_better
-from beir_hybrid.evaluation.html.colours import SERIES
-from beir_hybrid.evaluation.report import digits_of, marked
-from beir_hybrid.evaluation.tables import Table, signed
+from beir_hybrid.evaluation.reports.html.colours import SERIES
+from beir_hybrid.evaluation.reports.report import digits_of, marked
+from beir_hybrid.evaluation.reports.tables import Table, signed
 
 _DASHES = ("", "9 4", "2 3", "12 3 2 3", "5 5", "14 4")
 _POINTS = 160  # of a curve: finer than the screen shows

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from beir_hybrid.evaluation.figures import Results, lower_is_better
-from beir_hybrid.evaluation.heat_map import cells
-from beir_hybrid.evaluation.html.colours import DIFFERENCE, STEPS, VALUE
-from beir_hybrid.evaluation.tables import NONE, signed
+from beir_hybrid.evaluation.reports.heat_map import cells
+from beir_hybrid.evaluation.reports.html.colours import DIFFERENCE, STEPS, VALUE
+from beir_hybrid.evaluation.reports.tables import NONE, signed
 
 Values = Mapping[tuple[str, str], float]
 

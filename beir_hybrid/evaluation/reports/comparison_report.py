@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from beir_hybrid.evaluation.comparison import Comparison, Difference, Spread
+from beir_hybrid.evaluation.comparing.comparison import Comparison, Difference, Spread
 from beir_hybrid.evaluation.figures import AVERAGED_KINDS
-from beir_hybrid.evaluation.report import digits_of, marked
-from beir_hybrid.evaluation.tables import NONE, Table, csv_text, signed
+from beir_hybrid.evaluation.reports.report import digits_of, marked
+from beir_hybrid.evaluation.reports.tables import NONE, Table, csv_text, signed
 
 
 def comparison_tables(comparison: Comparison, *, average: str = "macro", by_language: bool = False) -> list[Table]:

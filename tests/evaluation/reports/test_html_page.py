@@ -20,18 +20,18 @@ from beir_hybrid.cli import app
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.evaluation.comparison import compare
+from beir_hybrid.evaluation.comparing.comparison import compare
+from beir_hybrid.evaluation.comparing.pairing import System
+from beir_hybrid.evaluation.comparing.significance import TestSettings
 from beir_hybrid.evaluation.figures import Results
 from beir_hybrid.evaluation.grid import grid_from_embeddings
-from beir_hybrid.evaluation.html import colours
-from beir_hybrid.evaluation.html.charts import distribution, forest
-from beir_hybrid.evaluation.html.facts import commands
-from beir_hybrid.evaluation.html.maps import heat_maps
-from beir_hybrid.evaluation.html_report import averaged, html_page
-from beir_hybrid.evaluation.pairing import System
 from beir_hybrid.evaluation.published import SOURCES, PublishedFigure
-from beir_hybrid.evaluation.report import write_report
-from beir_hybrid.evaluation.significance import TestSettings
+from beir_hybrid.evaluation.reports.html import colours
+from beir_hybrid.evaluation.reports.html.charts import distribution, forest
+from beir_hybrid.evaluation.reports.html.facts import commands
+from beir_hybrid.evaluation.reports.html.maps import heat_maps
+from beir_hybrid.evaluation.reports.html.page import averaged, html_page
+from beir_hybrid.evaluation.reports.report import write_report
 
 EVIL = '<script>alert("1")</script>'
 QUOTES = '"quo\'ted" & <b>bold</b>{{ 7 * 7 }}'

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.evaluation import heat_map
 from beir_hybrid.evaluation.figures import AVERAGED_KINDS, Figure, Results, check_comparable, combine, lower_is_better
-from beir_hybrid.evaluation.tables import NONE, Table, csv_text, signed
+from beir_hybrid.evaluation.reports import heat_map
+from beir_hybrid.evaluation.reports.tables import NONE, Table, csv_text, signed
 from beir_hybrid.files import write_text
 
 _KIND_WORDS = {
@@ -145,7 +145,7 @@ def write_report(results: Sequence[Results], folder: Path | str, references: Seq
     Raises:
         BeirHybridError: there are no results, or the folder cannot be written.
     """
-    from beir_hybrid.evaluation.html_report import html_page  # stands on this module
+    from beir_hybrid.evaluation.reports.html.page import html_page  # stands on this module
 
     by_collection(results)
     folder = Path(folder)

@@ -12,16 +12,16 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.evaluation.comparison import Comparison, Difference, compare
-from beir_hybrid.evaluation.comparison_report import comparison_tables
+from beir_hybrid.evaluation.comparing.comparison import Comparison, Difference, compare
+from beir_hybrid.evaluation.comparing.pairing import System, SystemValues
 from beir_hybrid.evaluation.figures import Results, lower_is_better
-from beir_hybrid.evaluation.html import colours
-from beir_hybrid.evaluation.html.charts import Distribution, Forest, distribution, forest
-from beir_hybrid.evaluation.html.facts import Facts, commands, data_facts, system_facts
-from beir_hybrid.evaluation.html.maps import HeatMap, heat_maps
-from beir_hybrid.evaluation.pairing import System, SystemValues
-from beir_hybrid.evaluation.report import by_collection, by_language, collection_tables, marked
-from beir_hybrid.evaluation.tables import NONE, Table
+from beir_hybrid.evaluation.reports.comparison_report import comparison_tables
+from beir_hybrid.evaluation.reports.html import colours
+from beir_hybrid.evaluation.reports.html.charts import Distribution, Forest, distribution, forest
+from beir_hybrid.evaluation.reports.html.facts import Facts, commands, data_facts, system_facts
+from beir_hybrid.evaluation.reports.html.maps import HeatMap, heat_maps
+from beir_hybrid.evaluation.reports.report import by_collection, by_language, collection_tables, marked
+from beir_hybrid.evaluation.reports.tables import NONE, Table
 
 COMPARED = 4  # systems that the page compares by itself; testing each takes seconds
 
@@ -70,7 +70,7 @@ def html_page(
         BeirHybridError: there are no results, or some that say nothing about each other.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("beir_hybrid.evaluation", "html"),
+        loader=jinja2.PackageLoader("beir_hybrid.evaluation.reports", "html"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

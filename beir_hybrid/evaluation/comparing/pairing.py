@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.evaluation.comparing.significance import Array
 from beir_hybrid.evaluation.figures import Figure, Results, kind_of
 from beir_hybrid.evaluation.per_query import QueryFigures
-from beir_hybrid.evaluation.significance import Array
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from beir_hybrid.collections.blend import blended
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.evaluation import heat_map
 from beir_hybrid.evaluation.figures import Figure, Results
 from beir_hybrid.evaluation.grid import grid_from_embeddings
 from beir_hybrid.evaluation.published import SOURCES, PublishedFigure, published_figures
-from beir_hybrid.evaluation.report import (
+from beir_hybrid.evaluation.reports import heat_map
+from beir_hybrid.evaluation.reports.report import (
     by_language,
     figures_csv,
     latex,
@@ -27,7 +27,7 @@ from beir_hybrid.evaluation.report import (
     summary_table,
     write_report,
 )
-from beir_hybrid.evaluation.tables import Table
+from beir_hybrid.evaluation.reports.tables import Table
 from tests.conftest import make_collection
 
 

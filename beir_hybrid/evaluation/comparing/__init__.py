@@ -1,0 +1,1 @@
+"""Is a difference real: values paired by question, tested and corrected."""

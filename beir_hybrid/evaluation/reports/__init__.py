@@ -1,0 +1,1 @@
+"""For people: the tables, plots and the page of an evaluation or a comparison."""
