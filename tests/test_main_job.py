@@ -53,7 +53,7 @@ def test_zero_shot_on_xquad_r(encoder: DenseEncoder) -> None:
 
 def test_the_exported_index_gives_the_same_top_100(encoder: DenseEncoder, tmp_path: Path) -> None:
     collection = beir_hybrid.load("sample-test")
-    folder = export_pyserini(encoder, collection, tmp_path / "index")
+    folder = export_pyserini(encoder, collection, tmp_path / "index").folder
     index = faiss.read_index(str(folder / "index"))
     docids = np.array((folder / "docid").read_text().splitlines())
     assert docids.tolist() == list(collection.passages.ids)

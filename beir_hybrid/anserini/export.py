@@ -1,107 +1,129 @@
-"""The dense index that Pyserini reads: a folder with `index` (Faiss) and `docid` (an id a line, in row order)."""
+"""A dense index in a folder that Pyserini opens, with all that searching and evaluating it needs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.collections.collection import MultilingualCollection, Setting
-from beir_hybrid.collections.texts import take
+from beir_hybrid.anserini import pyserini_files as files
+from beir_hybrid.anserini.exported import Docids, Exported, ExportedQueries
+from beir_hybrid.anserini.flat import map_flat, write_flat
+from beir_hybrid.anserini.ids import RULE
+from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
+from beir_hybrid.collections.texts import Some
+from beir_hybrid.encoders.store import EmbeddingStore
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.files import atomic_folder, check_target, write_json
+from beir_hybrid.files import atomic_folder, check_target, sha256_file, write_json
+from beir_hybrid.version import __version__
 
 TARGET = ("a dense index", "docid")
 
 
-class PassageEncoder(Protocol):
-    """The half of BEIR's model contract that an index needs."""
+class Encoder(Protocol):
+    """BEIR's model contract. `score_function` ("cos_sim", the default, or "dot") and `describe()` are optional."""
+
+    def encode_queries(self, queries: list[str], **kwargs: Any) -> Any:
+        """Shape (queries, dimension)."""
 
     def encode_corpus(self, corpus: list[dict[str, str]], **kwargs: Any) -> Any:
         """Shape (passages, dimension), of dicts with `title` and `text`."""
 
 
 def export_pyserini(
-    encoder: PassageEncoder,
-    collection: MultilingualCollection,
+    model: Encoder,
+    collection: MultilingualCollection | SettingView,
     folder: Path | str,
     *,
-    setting: Setting | str | None = None,
+    setting: Setting | str | Sequence[str] | None = None,
+    vectors: bool = False,
     replace: bool = False,
-) -> Path:
+) -> Exported:
     """Encode the passages of a collection and write them as a Pyserini dense index.
 
-    The index is an exact inner-product one (`IndexFlatIP`) over L2-normalised vectors, so its scores are cosines.
-    Beside `index` and `docid` stands `manifest.json`: what was encoded, with what.
-
-    Args:
-        setting: Only the passages that this setting searches; by default all.
-        replace: Put the new index in the place of one that is there.
-
-    Returns:
-        The folder.
-
     Raises:
-        BeirHybridError: the folder exists (and `replace` is false) or holds something else than such an index; an id
-            that Pyserini's reader would break; vectors of the wrong shape; no permission or no space.
+        BeirHybridError: the folder exists (and `replace` is false) or holds something else than such an index.
     """
     folder = Path(folder)
     check_target(folder, *TARGET, replace)
-    view = None if setting is None else collection.view(setting)
-    rows = np.arange(len(collection.passages)) if view is None else view.passage_rows
-    ids = take(collection.passages.ids, rows)
-    _check_ids(ids)
-    texts = collection.passages.take(rows)
-    passages = [{"title": texts.title(row), "text": texts.texts[row]} for row in range(len(rows))]
-    vectors = _normalised(encoder.encode_corpus(passages), len(rows))
-    describe = getattr(encoder, "describe", None)
-    manifest = {
-        "collection": collection.name,
-        "setting": str(view.setting) if view else None,
-        "collection_digest": collection.digest,
-        "licence": collection.info.licence,
-        "text_mode": collection.info.text_mode,
+    views = _views(collection, setting)
+    data = collection.collection if isinstance(collection, SettingView) else collection
+    rows = views[0].passage_rows if views else data.passages.rows
+    prefixed = not data.passages.ids_differ
+    docids, texts = Docids(data, rows, prefixed), Some(data.passages.full_texts, rows)
+    passages = _normalised(model.encode_corpus([{"title": "", "text": text} for text in texts]), len(rows))
+    settings = {}
+    for view in views:
+        asked = list(view.queries.values())
+        settings[view.name] = ExportedQueries(view, _normalised(model.encode_queries(asked), len(asked)))
+    describe = getattr(model, "describe", None)
+    manifest: dict[str, Any] = {
+        "format": 1,
+        "collection": data.name,
+        "collection_digest": data.digest,
+        "licence": data.info.licence,
+        "text_mode": data.info.text_mode,
+        "settings": list(settings),
         "passages": len(rows),
-        "dimension": vectors.shape[1],
-        "index": "Flat, inner product of L2-normalised vectors",
-        "encoder": describe() if describe else type(encoder).__qualname__,
+        "dimension": passages.shape[1],
+        "similarity": "cosine",
+        "index": "Flat",
+        "ids": {"escaped": RULE, "prefix": "language and a colon" if prefixed else None},
+        "encoder": describe() if describe else {"class": type(model).__qualname__},
+        "versions": {"beir_hybrid": __version__},
     }
-    write_index(vectors, ids, folder, manifest, replace=replace)
-    return folder
-
-
-def write_index(
-    vectors: npt.NDArray[np.float32], ids: list[str], folder: Path, manifest: dict[str, Any], *, replace: bool = False
-) -> None:
-    """Write `index`, `docid` and `manifest.json` into a new `folder`, whole or not at all."""
-    import faiss
-
     with atomic_folder(folder, replace=replace) as temporary:
-        index = faiss.IndexFlatIP(vectors.shape[1])
-        index.add(vectors)
-        try:
-            faiss.write_index(index, str(temporary / "index"))
-        except RuntimeError as error:  # Faiss's way of saying that the disk is full
-            raise BeirHybridError(
-                f"{folder / 'index'}: cannot be written ({str(error).splitlines()[0]}). Nothing was left half written. "
-                "Free space, or choose a folder that you may write to."
-            ) from error
-        (temporary / "docid").write_text("".join(f"{identifier}\n" for identifier in ids), encoding="ascii")
+        write_flat(temporary / "index", [passages], *passages.shape)
+        files.write_docids(temporary / "docid", docids)
+        files.write_json_lines(temporary / "corpus", docids, texts)
+        if vectors:
+            files.write_json_lines(temporary / "vectors", docids, texts, EmbeddingStore.from_array(passages))
+        for queries in settings.values():
+            files.write_topics(temporary / "topics" / f"{queries.file}.tsv", queries)
+            files.write_qrels(temporary / "qrels" / f"{queries.file}.txt", queries, docids)
+            files.write_encoded_queries(temporary / "queries" / queries.file, queries)
+        # The files of a query encoder (encoder/) go here, and what they need to be read into the manifest.
+        manifest["files"] = {
+            str(path.relative_to(temporary)): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            for path in sorted(temporary.rglob("*"))
+            if path.is_file()
+        }
         write_json(temporary / "manifest.json", manifest)
+    store = EmbeddingStore.from_array(map_flat(folder / "index"))
+    return Exported(folder, manifest, data, rows, store, prefixed, settings)
 
 
-def _check_ids(ids: list[str]) -> None:
-    if len(set(ids)) != len(ids):
-        raise BeirHybridError("passages of several languages have the same id; export one setting at a time.")
-    for identifier in ids:
-        # Pyserini strips each line and reads in the locale's encoding: such an id would come back as another.
-        if not identifier or not identifier.isascii() or any(c.isspace() or not c.isprintable() for c in identifier):
+def _views(
+    collection: MultilingualCollection | SettingView, setting: Setting | str | Sequence[str] | None
+) -> list[SettingView]:
+    """The settings to export, which search the same passages; none where all are exported and no setting searches them.
+
+    Raises:
+        BeirHybridError: an unknown setting, or some that search other passages than the first.
+    """
+    if isinstance(collection, SettingView):
+        if setting is not None:
+            raise BeirHybridError(f"{collection.name} is one setting already; leave out `setting`.")
+        return [collection]
+    if setting is None:
+        everywhere = len(collection.languages) == 1
+        kinds = ("mono", "multi") if everywhere else ("multi",)
+        return [collection.view(one) for one in collection.settings if one.kind in kinds]
+    names = [setting] if isinstance(setting, str | Setting) else setting
+    views = []
+    for name in names:
+        kind = [one for one in collection.settings if one.kind == str(name)]
+        views += [collection.view(one) for one in (kind or [collection.setting(str(name))])]
+    for view in views[1:]:
+        if view.setting.searched != views[0].setting.searched:
             raise BeirHybridError(
-                f"the passage id {identifier!r} cannot stand in a Pyserini index: its reader needs ids of visible "
-                "ASCII characters without blanks. Rename the passages."
+                f"{views[0].name} and {view.name} search other passages, and an index is of one pool; export them into "
+                "folders of their own."
             )
+    return views
 
 
 def _normalised(found: Any, rows: int) -> npt.NDArray[np.float32]:

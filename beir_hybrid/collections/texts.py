@@ -293,6 +293,26 @@ class Chain(_Lazy):
         return found
 
 
+class Some(_Lazy):
+    """The values of some rows, as a sequence of their own; copies nothing."""
+
+    def __init__(self, values: Sequence[str], rows: IntArray) -> None:
+        self._values, self._rows = values, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self._rows), _BLOCK):
+            yield from take(self._values, self._rows[start : start + _BLOCK])
+
+    def _at(self, row: int) -> str:
+        return self._values[int(self._rows[row])]
+
+    def _run(self, start: int, stop: int) -> list[str]:
+        return take(self._values, self._rows[start:stop])
+
+
 class Offset(Mapping[str, int]):
     """An index whose rows begin at `by`: the index of one part of a chain. Copies nothing."""
 
