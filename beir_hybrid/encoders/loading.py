@@ -44,7 +44,7 @@ def load_model(name: str | Path, device: str | None = None, pooling: str | None 
     from sentence_transformers import SentenceTransformer
 
     try:
-        with _quiet():
+        with quiet():
             cached = not Path(path).exists() and _from_cache(path)
             if _is_bare(path, cached):
                 modules = _bare_modules(path, pooling or preset_for(text).pooling, cached)
@@ -140,7 +140,7 @@ def _from_cache(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Loading without transformers' bar and report; its warnings come back afterwards."""
     from transformers.utils import logging
 

@@ -128,6 +128,18 @@ def test_a_process_that_hangs_or_dies_is_told_and_gone() -> None:
     assert time.monotonic() - begun < TIMEOUT
 
 
+@needs_java
+def test_a_module_of_pyserini_runs_as_the_main_program() -> None:
+    command = [sys.executable, "-m", "beir_hybrid.anserini"]
+    done = subprocess.run([*command, "pyserini.eval.trec_eval"], capture_output=True, text=True, timeout=TIMEOUT)
+    assert "trec_eval" in done.stdout + done.stderr
+    for module, reason in (("pyserini.nothing", "has no such module"), ("json.tool", "is no module of Pyserini")):
+        done = subprocess.run([*command, module], capture_output=True, text=True, timeout=TIMEOUT)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert reason in done.stderr
+
+
 def hang() -> None:
     """Called in the other process."""
     time.sleep(600)
