@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from beir_hybrid.cli import options
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import check_writable, expanded, write_json, write_text
 
 if TYPE_CHECKING:
+    from beir_hybrid.collections.collection import MultilingualCollection
     from beir_hybrid.evaluation.comparing.comparison import Comparison
     from beir_hybrid.evaluation.comparing.pairing import System
     from beir_hybrid.evaluation.figures import Results
@@ -22,7 +25,8 @@ def compare(
     results: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Report folders or results.json files; NAME=FOLDER,FOLDER for the runs (seeds) of one system.",
+            help="Report folders, results.json files, or with --collection folders of TREC runs; NAME=FOLDER,FOLDER "
+            "for the runs (seeds) of one system.",
             metavar="RESULTS...",
             show_default=False,
         ),
@@ -35,6 +39,15 @@ def compare(
             metavar="NAME=FOLDER",
         ),
     ] = None,
+    collection: Annotated[
+        str | None,
+        typer.Option(
+            help="The collection of rankings: a folder with a run for each setting (xquad-r.cross.en-de.trec, .gz; or "
+            ".json as BEIR's results), or one such file.",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: options.DataDir = None,
     baseline: Annotated[
         str | None, typer.Option(help="What the others are compared with; by default the first.", show_default=False)
     ] = None,
@@ -64,31 +77,35 @@ def compare(
     """Test whether systems differ by more than chance, on the same questions.
 
     Each RESULTS is what `evaluate --report` wrote (results.json and queries.parquet). A folder that holds several
-    systems gives them all. Translations of one question are taken together, so that an average over languages rests on
-    as many observations as there are questions, not times languages; p-values are corrected (Holm) for the number of
-    settings.
+    systems gives them all. With --collection it may be the rankings of any system, as TREC runs. Translations of one
+    question are taken together, so that an average over languages rests on as many observations as there are questions,
+    not times languages; p-values are corrected (Holm) for the number of settings.
 
     `beir-hybrid compare report-before report-after --by-language`
+
+    `beir-hybrid compare bm25-runs my-runs --collection xquad-r`
 
     `beir-hybrid compare x-y=seed0/xy,seed1/xy hybrid=seed0/hybrid,seed1/hybrid --json comparison.json`
     """
     from beir_hybrid.evaluation.comparing.comparison import compare as compared
     from beir_hybrid.evaluation.comparing.significance import TestSettings
+    from beir_hybrid.evaluation.reports.tables import notes_once
 
     settings = TestSettings(test, permutations, permutations, interval, confidence, seed)
     for path in (json, csv, latex, markdown, html):
         if path is not None:
             check_writable(path)
-    found = _by_collection(_systems([*(results or ()), *(system or ())]))
+    read = _Reader(collection, data_dir, measure)
+    found = _by_collection(_systems([*(results or ()), *(system or ())], read))
     comparisons = [compared(one, baseline=baseline, measures=measure, settings=settings) for one in found]
-    tables = [table for one in comparisons for table in _tables(one, micro, by_language)]
+    tables = notes_once([table for one in comparisons for table in _tables(one, micro, by_language)])
     typer.echo("\n".join(table.text() for table in tables))
     if json is not None:
         _write_json(comparisons, json)
     texts = {
         csv: _csv(comparisons),
         latex: "\n".join(["% \\usepackage{booktabs}", *(table.latex() for table in tables)]),
-        markdown: "\n\n".join(f"**{table.title}**\n\n{table.markdown()}\n\n{table.note}" for table in tables) + "\n",
+        markdown: "\n\n".join(f"**{one.title}**\n\n{one.markdown()}\n\n{one.note}".rstrip() for one in tables) + "\n",
     }
     for path, text in texts.items():
         if path is not None:
@@ -100,7 +117,7 @@ def compare(
             typer.echo(f"comparison: {path}")
 
 
-def _systems(arguments: Sequence[str]) -> dict[str, list[Results]]:
+def _systems(arguments: Sequence[str], read: _Reader) -> dict[str, list[Results]]:
     """The runs of each system, by the name that was given or the one in its figures."""
     from beir_hybrid.evaluation.figures import separate
 
@@ -111,7 +128,7 @@ def _systems(arguments: Sequence[str]) -> dict[str, list[Results]]:
     for argument in arguments:
         name, paths = _named(argument)
         for path in paths:
-            parts = separate(_read(path))
+            parts = separate(read(path))
             if name and len({part.label for part in parts}) > 1:
                 labels = ", ".join(dict.fromkeys(part.label for part in parts))
                 raise BeirHybridError(f"{path}: holds several systems ({labels}), so it is no run of {name!r} alone.")
@@ -139,11 +156,41 @@ def _named(argument: str) -> tuple[str, list[str]]:
     return name, paths
 
 
-def _read(path: str) -> Results:
-    from beir_hybrid.evaluation.figures import Results
+class _Reader:
+    """Reads results; of rankings the figures are computed, on the collection that was named."""
 
-    where = expanded(path)
-    return Results.read(where / "results.json" if where.is_dir() else where)
+    def __init__(self, collection: str | None, data_dir: Path | None, measures: list[str] | None) -> None:
+        self._name, self._data_dir, self._measures = collection, data_dir, measures
+
+    @cached_property
+    def _collection(self) -> MultilingualCollection | None:
+        return None if self._name is None else options.load_collection(self._name, self._data_dir, None)
+
+    def __call__(self, path: str) -> Results:
+        from beir_hybrid.evaluation.figures import Results
+
+        where = expanded(path)
+        results = where / "results.json" if where.is_dir() else where
+        if results.is_file() and results.suffix == ".json" and not self._is_run(results):
+            return Results.read(results)
+        if self._collection is not None and where.exists():
+            from beir_hybrid.evaluation.from_runs import evaluate_runs, read_runs
+
+            name = where.name if where.is_dir() else where.resolve().parent.name
+            return evaluate_runs(read_runs(where, self._collection), measures=self._measures, system=name)
+        if where.exists() and not results.is_file():
+            raise BeirHybridError(
+                f"{path}: no results.json, which evaluate --report writes. If it holds TREC runs, say of which "
+                "collection: --collection xquad-r."
+            )
+        return Results.read(results)
+
+    def _is_run(self, path: Path) -> bool:
+        """Whether a JSON file is named after a setting, as BEIR's results are."""
+        from beir_hybrid.evaluation.from_runs import run_name
+
+        settings = () if self._collection is None else self._collection.settings
+        return path.stem in map(run_name, settings)
 
 
 def _by_collection(systems: dict[str, list[Results]]) -> list[list[System]]:
@@ -180,12 +227,12 @@ def _csv(comparisons: Sequence[Comparison]) -> str:
 
 def _html(groups: Sequence[Sequence[System]], comparisons: Sequence[Comparison]) -> str:
     """The page of the systems, those of each collection with their baseline first, since it is set against that."""
-    from beir_hybrid.evaluation.reports.html.page import averaged, html_page
+    from beir_hybrid.evaluation.reports.html.page import html_page
 
     shown = []
     for group, comparison in zip(groups, comparisons, strict=True):
         shown += sorted(group, key=lambda system: system.name != comparison.provenance["baseline"])
-    return html_page([averaged(system) for system in shown], comparisons=comparisons)
+    return html_page(shown, comparisons=comparisons)
 
 
 def _write_json(comparisons: Sequence[Comparison], path: Path) -> None:

@@ -125,7 +125,8 @@ class Results:
         if len(names) != 1:
             return f"{len(names)} systems"
         system, batching = names.pop()
-        name = f"{system} ({batching})" if system and batching else system or batching or "system"
+        both = system and batching and system != batching
+        name = f"{system} ({batching})" if both else system or batching or "system"
         # What stands lower down was not found, which costs AP: whoever reads a table should know.
         return f"{name}, top {depth}" if (depth := self.provenance.get("depth")) else name
 

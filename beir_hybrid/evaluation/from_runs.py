@@ -9,16 +9,18 @@ from typing import Any
 import ir_measures
 import numpy as np
 
-from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting
+from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting, SettingView
 from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.averages import SettingValues, figures_of, query_figures
 from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, package_versions
 from beir_hybrid.evaluation.measures import evaluate_run, ranked_run
 from beir_hybrid.evaluation.plan import Measures, plan_grid
+from beir_hybrid.files import read_json
 from beir_hybrid.retrieval.runs import Run
 
-_ENDINGS = (".trec", ".trec.gz", ".run", ".run.gz", ".txt", ".txt.gz")
+_BEIR = ".json"
+_ENDINGS = (".trec", ".trec.gz", ".run", ".run.gz", ".txt", ".txt.gz", _BEIR)
 
 
 def evaluate_runs(
@@ -76,33 +78,51 @@ def evaluate_runs(
     return Results(tuple(figures_of(measured, plan, blank)), about, tuple(query_figures(values, collection, blank)))
 
 
-def read_runs(folder: Path | str, collection: MultilingualCollection) -> list[Run]:
-    """The runs in a folder: `xquad-r.cross.en-de.trec` is of the setting `xquad-r/cross/en-de`.
+def read_runs(path: Path | str, collection: MultilingualCollection) -> list[Run]:
+    """The runs in a folder, or the one in a file: `xquad-r.cross.en-de.trec` is of the setting `xquad-r/cross/en-de`.
 
-    The endings .trec, .run and .txt are read, each also with .gz.
+    TREC runs end in .trec, .run or .txt, each also with .gz. A file ending in .json holds the results that BEIR's
+    retrievers return: `{query id: {document id: score}}`.
 
     Raises:
-        BeirHybridError: there is no such folder, a file is of no setting of the collection, or is no run.
+        BeirHybridError: there is no such folder or file, a file is of no setting of the collection, or is no run.
     """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise BeirHybridError(f"{folder}: no such folder; expected one with a run for each setting.")
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise BeirHybridError(f"{path}: no such folder; expected one with a run for each setting.")
     known = {run_name(setting): setting for setting in collection.settings}
+    example = f"{next(iter(known))}.trec"
     found = []
-    for path in sorted(folder.iterdir()):
-        ending = next((one for one in sorted(_ENDINGS, key=len, reverse=True) if path.name.endswith(one)), None)
-        if ending is None:
-            continue
-        name = path.name.removesuffix(ending)
+    for file in [path] if path.is_file() else sorted(path.iterdir()):
+        ending = next((one for one in sorted(_ENDINGS, key=len, reverse=True) if file.name.endswith(one)), None)
+        name = file.name.removesuffix(ending or "")
+        if ending is None or (ending == _BEIR and name not in known and file != path):
+            continue  # JSON of another kind may well lie beside runs
         if name not in known:
-            example = next(iter(known))
             raise BeirHybridError(
-                f"{path}: {name} is no setting of {collection.name}; name a run after its setting, {example}{ending}."
+                f"{file}: {name} is no setting of {collection.name}; name a run after its setting, {example}."
             )
-        found.append(Run.read(path, collection.view(known[name])))
+        view = collection.view(known[name])
+        found.append(_of_beir(file, view) if ending == _BEIR else Run.read(file, view))
     if not found:
-        raise BeirHybridError(f"{folder}: no runs here; expected files like {next(iter(known))}.trec.")
+        raise BeirHybridError(f"{path}: no runs here; expected files like {example}.")
     return found
+
+
+def _of_beir(path: Path, view: SettingView) -> Run:
+    results = read_json(path, "BEIR's results: {query id: {document id: score}}")
+    if not isinstance(results, dict) or not all(isinstance(own, dict) for own in results.values()):
+        raise BeirHybridError(f"{path}: expected BEIR's results, {{query id: {{document id: score}}}}.")
+    for query, own in results.items():
+        for document, score in own.items():
+            if isinstance(score, bool) or not isinstance(score, (int, float)):
+                raise BeirHybridError(
+                    f"{path}: the score of {document!r} for {query!r} is {score!r}; expected a number."
+                )
+    try:
+        return Run.from_beir(results, view)
+    except BeirHybridError as error:
+        raise BeirHybridError(f"{path}: {error}") from None
 
 
 def run_name(setting: Setting) -> str:

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from beir_hybrid import load_collection
 from beir_hybrid.cli import app
 from beir_hybrid.evaluation.figures import Results, combine
+from beir_hybrid.evaluation.from_runs import read_runs, run_name
 from beir_hybrid.evaluation.grid import grid_from_embeddings
 from beir_hybrid.evaluation.published import published_results
 from beir_hybrid.evaluation.reports.report import write_report
+from beir_hybrid.evaluation.write_runs import write_runs
 from tests.conftest import make_collection
 
 TOY = make_collection(items=24)
@@ -63,7 +66,8 @@ def test_runs_of_a_system(folder: Path) -> None:
     runs = ",".join(str(folder / f"good{seed}") for seed in (1, 2, 3))
     result = run(folder / "poor", f"good={runs}", "--measure", "AP")
     assert result.exit_code == 0, result.output
-    assert "spread over runs" in result.output
+    assert "toy, each run, mean over settings (macro)" in result.output
+    assert "run 3" in result.output
     assert "RankDistance" not in result.output
     each = [part for seed in (1, 2, 3) for part in ("--system", f"good={folder / f'good{seed}'}")]
     assert run(folder / "poor", *each, "--measure", "AP").output == result.output
@@ -87,6 +91,36 @@ def test_files_are_written(folder: Path, tmp_path: Path) -> None:
     assert "toy, cross AP: poor against good (hybrid)" in result.output
 
 
+def test_runs_of_any_system(tmp_path: Path) -> None:
+    """Rankings are compared like reports, whether TREC runs or BEIR's results, and with reports."""
+    data = load_collection("sample-test", languages=["en", "de"])
+    random = np.random.default_rng(0)
+    queries, passages = random.standard_normal((len(data.queries), 8)), random.standard_normal((len(data.passages), 8))
+    settings = [data.setting(one) for one in ("mono/de", "mono/en", "multi/en")]
+    grid_from_embeddings(queries, passages, data, system="report").write_json(tmp_path / "report" / "results.json")
+    passages[data.relevant.passages] = queries[data.relevant.queries]
+    write_runs(queries, passages, data, settings, tmp_path / "good", depth=20)
+    (tmp_path / "beir").mkdir()
+    for one in read_runs(tmp_path / "good", data):
+        (tmp_path / "beir" / f"{run_name(one.view.setting)}.json").write_text(json.dumps(one.to_beir()))
+
+    name = ("--collection", data.name)
+    result = run(tmp_path / "report", tmp_path / "good", tmp_path / "beir", *name, "--permutations", "200")
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.output.splitlines() if "mono R@1" in line]
+    assert [row[0] for row in rows] == ["good,", "beir,"]
+    assert rows[0][3:] == rows[1][3:]  # good, top 20 mono R@1 baseline value
+    assert float(rows[0][6]) > float(rows[0][5])
+    assert "different depth: AP, RankDistance of good, top 20" in " ".join(result.output.split())
+    only = ("--measure", "P@5", "--permutations", "200")
+    file = "sample-test@de+en.mono.en.trec.gz"
+    result = run(tmp_path / "good" / file, f"beir={tmp_path / 'beir' / file.replace('trec.gz', 'json')}", *name, *only)
+    assert result.exit_code == 0, result.output
+    assert "mono P@5" in result.output
+    assert "say of which collection: --collection" in refused(run(tmp_path / "report", tmp_path / "good"))
+    assert "no such file" in refused(run(tmp_path / "report", tmp_path / "none", *name))
+
+
 def test_micro_averages(folder: Path) -> None:
     assert "mean over questions (micro)" in run(folder / "both", "--micro").output
 
@@ -97,7 +131,7 @@ def test_what_cannot_be_compared_is_one_error(folder: Path, tmp_path: Path) -> N
     assert "no two systems on one collection" in refused(run(poor))
     assert "both hold a system called 'good (hybrid)'" in refused(run(folder / "good1", folder / "good2"))
     assert "holds several systems" in refused(run(poor, f"x={folder / 'both'}"))
-    assert "results.json: no such file" in refused(run(poor, tmp_path))
+    assert "no results.json, which evaluate --report writes" in refused(run(poor, tmp_path))
     assert "expected NAME=FOLDER" in refused(run(poor, "=x"))
     assert "unknown test 'u'" in refused(run(folder / "both", "--test", "u"))
     assert "unknown measure 'nDCG@3'" in refused(run(folder / "both", "--measure", "nDCG@3"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,27 @@ def test_what_is_no_run_of_the_collection(toy_collection: MultilingualCollection
     (tmp_path / "toy.mono.fr.trec").write_text("q Q0 d 1 1.0 t\n")
     with pytest.raises(BeirHybridError, match=r"toy.mono.fr is no setting of toy.*toy.mono.en.trec"):
         read_runs(tmp_path, toy_collection)
+
+
+def test_results_of_beir_are_runs(toy_collection: MultilingualCollection, tmp_path: Path) -> None:
+    runs = made(toy_collection)
+    for run in runs:
+        (tmp_path / f"{run_name(run.view.setting)}.json").write_text(json.dumps(run.to_beir()))
+    (tmp_path / "metrics.json").write_text("[]")  # whatever else a script wrote
+    assert evaluate_runs(read_runs(tmp_path, toy_collection)).figures == evaluate_runs(runs).figures
+    name = f"{run_name(runs[0].view.setting)}.json"
+    (one,) = read_runs(tmp_path / name, toy_collection)
+    assert one.view.setting == runs[0].view.setting
+    query = next(iter(runs[0].to_beir()))
+    for content, said in (
+        ("[]", "expected BEIR's results"),
+        ('{"q": [1]}', "expected BEIR's results"),
+        (f'{{"{query}": {{"x": "1"}}}}', "the score of 'x' for"),
+        (f'{{"{query}": {{"x": 1}}}}', "'x'"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(BeirHybridError, match=said) as caught:
+            read_runs(tmp_path / name, toy_collection)
+        assert name in str(caught.value)
+    with pytest.raises(BeirHybridError, match="is no setting of"):
+        read_runs(tmp_path / "metrics.json", toy_collection)

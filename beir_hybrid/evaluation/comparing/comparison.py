@@ -15,6 +15,7 @@ from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.evaluation.comparing.pairing import System, SystemValues, aligned, by_item, tested_means
 from beir_hybrid.evaluation.comparing.significance import PairedSample, TestSettings, holm, paired_statistics
 from beir_hybrid.evaluation.figures import Results, check_comparable, kind_of, lower_is_better, package_versions
+from beir_hybrid.evaluation.measures.names import parse
 from beir_hybrid.files import write_json
 
 
@@ -65,7 +66,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Spread:
-    """An average over several runs of one system."""
+    """An average in several runs of one system.
+
+    Attributes:
+        values: Of each run.
+        deviation: Their standard deviation, n - 1.
+    """
 
     system: str
     setting: str
@@ -74,6 +80,7 @@ class Spread:
     mean: float
     deviation: float
     runs: int
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,9 @@ def compare(
 
     Raises:
         BeirHybridError: fewer than two systems, an unknown name, results without the values of each question, or
-            results that do not compare: other data, text mode, depth or questions.
+            results that do not compare: other data, text mode or questions, or rankings of such different depth that no
+            measure is left. Of a ranking that was cut off, only measures that look no deeper (R@10) are compared with
+            rankings of another depth; provenance names what is left out.
     """
     settings = settings or TestSettings()
     found = [
@@ -135,21 +144,29 @@ def compare(
         if measure not in known:
             raise unknown("measure", measure, known)
     rows: list[Difference] = []
+    left_out: dict[str, list[str]] = {}
     for system in found:
         if system.name != against:
             for measure in known if measures is None else dict.fromkeys(measures):
-                rows += _tested(values[against], values[system.name], measure, settings)
+                if _too_deep(measure, values[against].system, system):
+                    left_out.setdefault(system.name, []).append(measure)
+                else:
+                    rows += _tested(values[against], values[system.name], measure, settings)
     if not rows:
+        for system in found if left_out else ():
+            for run in system.runs:
+                check_comparable(found[0].runs[0], run)
         raise BeirHybridError("the systems share no setting and measure; evaluate them in the same settings.")
     used = {row.measure for row in rows}
     provenance = {
         "test": dataclasses.asdict(settings),
         "correction": "Holm, over all settings or averages of one kind and measure",
         "baseline": against,
+        **({"left_out": left_out} if left_out else {}),
         "systems": [{"name": one.name, "runs": [run.provenance for run in one.runs]} for one in found],
         "versions": package_versions(),
     }
-    spreads = tuple(spread for system in found for spread in _spreads(system) if spread.measure in used)
+    spreads = tuple(spread for system in found for spread in spreads_of(system) if spread.measure in used)
     return Comparison(found[0].runs[0].collection, tuple(_corrected(rows)), spreads, provenance)
 
 
@@ -183,8 +200,17 @@ def _check(systems: Sequence[System], baseline: str | None) -> str:
                     f"{system.name} was measured on {run.collection}, the first system on {first.collection}; "
                     "compare systems on one collection."
                 )
-            check_comparable(first, run)
+            check_comparable(first, run, depth=False)
     return systems[0].name if baseline is None else baseline
+
+
+def _too_deep(measure: str, *systems: System) -> bool:
+    """Whether a measure looks further down than the shallowest of rankings of different depth goes."""
+    depths = {run.provenance.get("depth") for system in systems for run in system.runs}
+    if len(depths) < 2:
+        return False
+    cutoff = parse(measure).params.get("cutoff")
+    return cutoff is None or cutoff > min(depth for depth in depths if depth is not None)
 
 
 def _tested(baseline: SystemValues, system: SystemValues, measure: str, settings: TestSettings) -> Iterator[Difference]:
@@ -230,7 +256,8 @@ def _corrected(rows: Sequence[Difference]) -> Iterator[Difference]:
     yield from changed
 
 
-def _spreads(system: System) -> Iterator[Spread]:
+def spreads_of(system: System) -> Iterator[Spread]:
+    """Every average over languages that all runs of a system have; nothing where there is one run."""
     if len(system.runs) < 2:
         return
     by_run = [
@@ -243,5 +270,6 @@ def _spreads(system: System) -> Iterator[Spread]:
     ]
     for key in by_run[0]:
         if all(key in other for other in by_run):
-            values = [other[key] for other in by_run]
-            yield Spread(system.name, *key, float(np.mean(values)), float(np.std(values, ddof=1)), len(values))
+            values = tuple(other[key] for other in by_run)
+            deviation = float(np.std(values, ddof=1))
+            yield Spread(system.name, *key, float(np.mean(values)), deviation, len(values), values)

@@ -51,6 +51,27 @@ class SystemValues:
         }
 
 
+def averaged(system: System) -> Results:
+    """The runs (seeds) of a system as one result under its name: means of their figures, and of each question's values.
+
+    Only the figures that all runs have are left. One run under its own name stays as it is.
+    """
+    first = system.runs[0]
+    name = "" if system.name == first.label else system.name  # else the name would hold the batching twice
+    if len(system.runs) == 1 and not name:
+        return first
+    by_run = [
+        {(one.setting, one.measure, one.average, one.query_language): one for one in run.figures} for run in system.runs
+    ]
+    figures = []
+    for key, figure in by_run[0].items():
+        if all(key in run for run in by_run):
+            value = float(np.mean([run[key].value for run in by_run]))
+            figures.append(dataclasses.replace(figure, system=name or figure.system, value=value))
+    queries = tuple(dataclasses.replace(one, system=name or one.system) for one in SystemValues(system).by_key.values())
+    return Results(tuple(figures), first.provenance, queries)
+
+
 def aligned(one: QueryFigures, other: QueryFigures, name: str) -> Array:
     """The other's values in the order of one's questions.
 

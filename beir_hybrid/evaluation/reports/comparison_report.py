@@ -23,14 +23,13 @@ def comparison_tables(comparison: Comparison, *, average: str = "macro", by_lang
     chosen = [one for one in _ordered(comparison) if one.average == average and not one.query_language]
     tables = []
     if chosen:
-        over = "settings" if average == "macro" else "questions"
-        title = f"{comparison.collection}, difference from {chosen[0].baseline}, mean over {over} ({average})"
+        title = f"{comparison.collection}, difference from {chosen[0].baseline}, mean over {_OVER[average]} ({average})"
         rows = [(one.system, f"{one.kind} {marked(one.measure)}", *_cells(one)) for one in chosen]
         tables.append(Table(title, ("system", "figure", *_HEADING), tuple(rows), 2, note))
     if by_language or not chosen:  # where no average was evaluated, the settings are all that there is
         tables += list(_by_language(comparison, note))
     spreads = [one for one in comparison.spreads if one.average == average]
-    return tables + ([_spread_table(comparison, spreads)] if spreads else [])
+    return tables + ([spread_table(comparison.collection, spreads)] if spreads else [])
 
 
 def comparison_csv(comparison: Comparison) -> str:
@@ -39,6 +38,7 @@ def comparison_csv(comparison: Comparison) -> str:
     return csv_text(names, ([_plain(getattr(one, name)) for name in names] for one in comparison.differences))
 
 
+_OVER = {"macro": "settings", "micro": "questions"}
 _HEADING = ("baseline", "value", "difference", "interval", "p", "p corrected", "d_z", "wins/ties/losses")
 
 
@@ -79,15 +79,19 @@ def _by_language(comparison: Comparison, note: str) -> Iterator[Table]:
         yield Table(title, heading, tuple(cells), 1, f"{note} {shown[0].family} tests in the family.")
 
 
-def _spread_table(comparison: Comparison, spreads: Sequence[Spread]) -> Table:
+def spread_table(collection: str, spreads: Sequence[Spread]) -> Table:
+    """The value of each run, their mean and deviation; there has to be one."""
+    most = max(one.runs for one in spreads)
     rows = []
     for one in spreads:
         digits = digits_of(one.measure)
-        kind = one.setting.removeprefix(f"{comparison.collection}/")
-        value = f"{one.mean:.{digits}f} ± {one.deviation:.{digits}f}"
-        rows.append((one.system, f"{kind} {one.measure}", value, str(one.runs)))
-    title = f"{comparison.collection}, spread over runs"
-    return Table(title, ("system", "figure", "mean ± deviation", "runs"), tuple(rows), 2, "Standard deviation, n - 1.")
+        kind = one.setting.removeprefix(f"{collection}/")
+        each = [f"{value:.{digits}f}" for value in one.values]
+        summed = f"{one.mean:.{digits}f} ± {one.deviation:.{digits}f}"
+        rows.append((one.system, f"{kind} {marked(one.measure)}", summed, *each, *[NONE] * (most - one.runs)))
+    title = f"{collection}, each run, mean over {_OVER[spreads[0].average]} ({spreads[0].average})"
+    heading = ("system", "figure", "mean ± deviation", *(f"run {number + 1}" for number in range(most)))
+    return Table(title, heading, tuple(rows), 2, "Standard deviation over runs, n - 1.")
 
 
 def _note(comparison: Comparison) -> str:
@@ -95,10 +99,15 @@ def _note(comparison: Comparison) -> str:
     name = "paired t-test"
     if test.get("test") == "randomisation":
         name = f"randomisation test of {test['permutations']:,} sign vectors, seed {test['seed']}"
+    left_out = "".join(
+        f" Not compared, since the rankings are of different depth: {', '.join(measures)} of {system}."
+        for system, measures in comparison.provenance.get("left_out", {}).items()
+    )
     return (
         f"Two-sided {name}; {test.get('confidence', 0.95):.0%} interval by bootstrap ({test.get('interval')}). Both "
         "take all translations of a question together, as one item. p corrected by Holm over all settings (or "
         "averages) of one kind and measure. Wins, ties, losses: items; ↓: lower is better, and wins are lower values."
+        f"{left_out}"
     )
 
 

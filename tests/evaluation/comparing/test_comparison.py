@@ -139,7 +139,6 @@ def test_blends_are_kinds_of_their_own():
     [
         ({"provenance": {**TWO.provenance, "digest": "0"}}, "digest"),
         ({"provenance": {**TWO.provenance, "text_mode": "context"}}, "text_mode sentence and context"),
-        ({"provenance": {**TWO.provenance, "depth": 100}}, "depth full and 100"),
         ({"queries": ()}, "do not hold the values of each question"),
         ({"queries": TWO.queries * 2}, "two systems of one name"),
         ({"figures": tuple(dataclasses.replace(f, collection="other") for f in TWO.figures)}, "on one collection"),
@@ -148,6 +147,19 @@ def test_blends_are_kinds_of_their_own():
 def test_what_does_not_compare_is_refused(change, said):
     with pytest.raises(BeirHybridError, match=said):
         compare({"one": ONE, "two": dataclasses.replace(TWO, **change)})
+
+
+def test_of_another_depth_only_what_looks_no_deeper_is_compared(both):
+    cut = dataclasses.replace(TWO, provenance={**TWO.provenance, "depth": 9})
+    found = compare({"one": ONE, "two": cut}, settings=QUICK)
+    assert {one.measure for one in found.differences} == {"R@1"}
+    assert found.select(measure="R@1") == both.select(measure="R@1")
+    assert found.provenance["left_out"] == {"two": ["AP", "R@10", "RankDistance"]}
+    assert "different depth: AP, R@10, RankDistance of two." in comparison_tables(found)[0].note
+    with pytest.raises(BeirHybridError, match="depth full and 9"):
+        compare({"one": ONE, "two": cut}, settings=QUICK, measures=["AP"])
+    alike = dataclasses.replace(ONE, provenance={**ONE.provenance, "depth": 9})
+    assert compare({"one": alike, "two": cut}, settings=QUICK).differences == both.differences
 
 
 def test_wrong_calls_are_named():

@@ -21,7 +21,7 @@ from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.comparing.comparison import compare
-from beir_hybrid.evaluation.comparing.pairing import System
+from beir_hybrid.evaluation.comparing.pairing import System, averaged
 from beir_hybrid.evaluation.comparing.significance import TestSettings
 from beir_hybrid.evaluation.figures import Results
 from beir_hybrid.evaluation.grid import grid_from_embeddings
@@ -30,7 +30,7 @@ from beir_hybrid.evaluation.reports.html import colours
 from beir_hybrid.evaluation.reports.html.charts import distribution, forest
 from beir_hybrid.evaluation.reports.html.facts import commands
 from beir_hybrid.evaluation.reports.html.maps import heat_maps
-from beir_hybrid.evaluation.reports.html.page import averaged, html_page
+from beir_hybrid.evaluation.reports.html.page import html_page
 from beir_hybrid.evaluation.reports.report import write_report
 
 EVIL = '<script>alert("1")</script>'
@@ -69,6 +69,10 @@ def tree(*given: Results, **arguments) -> lxml.html.HtmlElement:
 
 def words(element: lxml.html.HtmlElement) -> str:
     return " ".join(element.text_content().split())
+
+
+def alone(*given: Results) -> list[System]:
+    return [System(one.label, (one,)) for one in given]
 
 
 class Balance(HTMLParser):
@@ -317,14 +321,14 @@ def test_commands_measure_again():
 
     model = "a folder/it's; rm -rf"
     plain = about(results("mine", 1), encoder={"model": model})
-    lines, others = commands([plain, about(results("other", 2), encoder={"model": "b"}), ONE])
+    lines, others = commands(alone(plain, about(results("other", 2), encoder={"model": "b"}), ONE))
     assert [shlex.split(line) for line in lines] == [
         ["beir-hybrid", "evaluate", model, "b", "--collection", "toy", "--system", "mine", "--system", "other",
          "--report", "report"],
     ]  # fmt: skip
     assert others == [EVIL]
     part = about(results("b", 1, settings=["mono", "cross/en-de"], measures=["AP"]), encoder={"model": "b"})
-    (line,), _ = commands([part])
+    (line,), _ = commands(alone(part))
     assert line == (
         "beir-hybrid evaluate b --collection toy --setting mono --setting cross/en-de --measure AP --report report"
     )
@@ -340,7 +344,36 @@ def test_runs_of_a_system_are_averaged():
         (kept,) = [one for one in both.queries if (one.setting, one.measure) == (f"toy/{path}", "AP")]
         assert kept.values.mean() == pytest.approx(np.mean(values))
     assert averaged(System("name", (runs[0],))).label == "name (hybrid)"
-    assert "averaged over runs" in words(tree(both))
+    assert averaged(System("hybrid", (runs[0],))).label == "hybrid"
+
+
+def test_every_run_of_a_system_is_shown():
+    runs = [
+        replace(one, provenance={**one.provenance, "encoder": {"model": f"folder/{n}"}})
+        for n, one in enumerate((results("mine", 1), results("mine", 2), results("mine", 3)))
+    ]
+    page = tree(System("hybrid", tuple(runs)), results("zero-shot", 9, batching=""))
+    values = [run.value(setting="multi", measure="AP", average="macro") for run in runs]
+    (table,) = page.xpath("//table[contains(caption, 'each run')]")
+    (row,) = [row for row in table.xpath("tbody/tr") if words(row[1]) == "multi AP"]
+    mean, deviation = np.mean(values), np.std(values, ddof=1)
+    assert [words(cell) for cell in row] == [
+        "hybrid",
+        "multi AP",
+        f"{mean:.3f} ± {deviation:.3f}",
+        *(f"{value:.3f}" for value in values),
+    ]
+    bars = page.xpath("//table[contains(@class, 'bars')]")[-1]
+    assert f"{mean:.3f} ± {deviation:.3f}" in words(bars)
+    quantiles = page.xpath("//table[contains(caption, 'Quantiles')]")[0]
+    assert [words(row[1]) for row in quantiles.xpath("tbody/tr")] == ["108", "36"]  # the questions of all runs
+    titles = [words(one) for one in page.xpath("//h4")]
+    assert [title for title in titles if "run" in title] == [f"hybrid on toy, run {n} of 3 ● ours" for n in (1, 2, 3)]
+    assert "folder/2" in words(page)
+    commands_ = [words(one) for one in page.xpath("//pre")]
+    assert commands_[0] == "beir-hybrid evaluate folder/0 --collection toy --system mine --report reports/1-run1"
+    assert len(commands_) == 3
+    assert "zero-shot against hybrid: averages" in words(page)
 
 
 def test_a_report_has_the_page(tmp_path):

@@ -27,7 +27,7 @@ from beir_hybrid.evaluation.reports.report import (
     summary_table,
     write_report,
 )
-from beir_hybrid.evaluation.reports.tables import Table
+from beir_hybrid.evaluation.reports.tables import Table, notes_once
 from tests.conftest import make_collection
 
 
@@ -74,7 +74,7 @@ def test_markdown_says_where_it_comes_from():
     for said in (
         "# toy",
         "![AP by question",
-        "| one (hybrid) | ours |",
+        "| one (hybrid) | ● ours |",
         "CC0",
         "A, B 2020.",
         digest,
@@ -185,13 +185,37 @@ def test_latex_is_whole_and_escaped():
     assert r"a\_b \& 50\% (hybrid)" in text
     for one, other in ((r"\begin{table}", r"\end{table}"), (r"\begin{tabular}", r"\end{tabular}"), ("{", "}")):
         assert text.count(one) == text.count(other) > 0
-    for table in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end", text, re.DOTALL):
+    tables = re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}(.*?)\\end", text, re.DOTALL)
+    assert len(tables) == text.count(r"\begin{tabular}")
+    for table in tables:
         columns, body = table
         for line in body.splitlines():
             if line.endswith(r"\\"):
                 assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1
     assert "↓" not in text
     assert "\u2212" not in text
+
+
+def test_origins_have_signs_and_rules():
+    rows = (
+        ("xlm-r", "published", "0.5"),
+        ("BM25", "baseline", "0.6"),
+        ("E5", "baseline", "0.7"),
+        ("mine", "ours", "–"),
+    )
+    table = Table("title", ("system", "origin", "AP"), rows, 2)
+    signed = ["◇ published", "○ baseline", "○ baseline", "● ours"]
+    assert [line.split("|")[2].strip() for line in table.markdown().splitlines()[2:]] == signed
+    assert all(sign in table.text() for sign in signed)
+    assert "BM25,baseline,0.6" in table.csv()
+    rules = [line for line in table.latex().splitlines() if "&" in line or line == r"\midrule"]
+    assert [rules.index(line) for line in rules if "BM25" in line or "mine" in line] == [4, 7]
+    assert [number for number, line in enumerate(rules) if line == r"\midrule"] == [1, 3, 6]
+
+
+def test_notes_are_said_once():
+    first, second = (Table(title, ("a",), (), note=note) for title, note in (("1", "All."), ("2", "All. More.")))
+    assert [one.note for one in notes_once([first, second, first])] == ["All.", "More.", ""]
 
 
 def test_a_table_as_csv():

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from beir_hybrid.evaluation.comparing.pairing import System
 from beir_hybrid.evaluation.figures import Results
 from beir_hybrid.evaluation.measures.names import DEFAULT
 
@@ -20,7 +21,7 @@ _ENCODER = {"model": "Model", "digest": "SHA-256 of the weights", "training": "T
 _SYSTEM = {
     "encoder": "", "score_function": "Score", "dimensions": "Dimensions", "depth": "Depth of the rankings",
     "undefined": "Undefined in these rankings", "measures": "Measures", "texts_encoded": "Texts encoded",
-    "unknown_ids": "Unknown ids in the runs", "versions": "Versions", "timing": "Seconds", "runs": "Runs averaged",
+    "unknown_ids": "Unknown ids in the runs", "versions": "Versions", "timing": "Seconds",
 }  # fmt: skip
 
 
@@ -41,42 +42,49 @@ def data_facts(results: Results) -> tuple[tuple[str, str], ...]:
     return tuple((term, _text(provenance[name])) for name, term in _DATA.items() if provenance.get(name))
 
 
-def system_facts(results: Results) -> Facts:
-    """The model, the software and the time of one system, as far as its results hold them."""
-    rows: list[tuple[str, str]] = []
-    for name, term in _SYSTEM.items():
-        value = results.provenance.get(name)
-        if name == "encoder" and isinstance(value, Mapping):
-            rows += [(_ENCODER.get(key, _words(key)), _text(own)) for key, own in value.items() if own is not None]
-        elif value not in (None, ""):
-            rows.append((term or _words(name), _text(value)))
-    return Facts(f"{results.label} on {results.collection}", results.origin, tuple(rows))
+def system_facts(system: System, label: str) -> Iterator[Facts]:
+    """The model, the software and the time of each run of a system, as far as its results hold them."""
+    for number, run in enumerate(system.runs, 1):
+        rows: list[tuple[str, str]] = []
+        for name, term in _SYSTEM.items():
+            value = run.provenance.get(name)
+            if name == "encoder" and isinstance(value, Mapping):
+                rows += [(_ENCODER.get(key, _words(key)), _text(own)) for key, own in value.items() if own is not None]
+            elif value not in (None, ""):
+                rows.append((term or _words(name), _text(value)))
+        which = f", run {number} of {len(system.runs)}" if len(system.runs) > 1 else ""
+        yield Facts(f"{label} on {run.collection}{which}", run.origin, tuple(rows))
 
 
-def commands(results: Sequence[Results]) -> tuple[list[str], list[str]]:
-    """The command lines that measure systems of one collection again, and the labels of those that no command makes.
+def commands(group: Sequence[System]) -> tuple[list[str], list[str]]:
+    """The command lines that measure systems of one collection again, and the names of those that no command makes.
 
-    Several systems that were measured alike share a line.
+    Several systems that were measured alike share a line; where one has several runs, each run has a line and a report
+    of its own, and the last line compares them.
     """
-    lines: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    several = any(len(system.runs) > 1 for system in group)
+    lines: dict[tuple[tuple[str, ...], str], list[tuple[str, str]]] = {}
+    reports: dict[str, list[str]] = {}
     others = []
-    for one in results:
-        model = (one.provenance.get("encoder") or {}).get("model")
-        if isinstance(model, str) and "runs" not in one.provenance:
-            lines.setdefault(tuple(_choices(one)), []).append((model, one.figures[0].system))
-        else:
-            others.append(one.label)
+    for place, system in enumerate(group, 1):
+        for number, run in enumerate(system.runs, 1):
+            model = (run.provenance.get("encoder") or {}).get("model")
+            if isinstance(model, str):
+                report = f"reports/{place}-run{number}" if several else "report"
+                reports.setdefault(system.name, []).append(report)
+                lines.setdefault((tuple(_choices(run)), report), []).append((model, run.figures[0].system))
+            else:
+                others.append(system.name)
     found = []
-    for choices, systems in lines.items():
-        names = [part for _, name in systems for part in ("--system", name)]
-        renamed = any(model != name for model, name in systems)
+    for (choices, report), systems in lines.items():
         models = [model for model, _ in systems]
-        found.append(
-            shlex.join(
-                ["beir-hybrid", "evaluate", *models, *choices, *(names if renamed else []), "--report", "report"]
-            )
-        )
-    return found, others
+        renamed = any(model != name for model, name in systems)
+        names = [part for _, name in systems for part in ("--system", name)] if renamed else []
+        found.append(shlex.join(["beir-hybrid", "evaluate", *models, *choices, *names, "--report", report]))
+    if several and len(reports) > 1:
+        named = [f"{name}={','.join(folders)}" for name, folders in reports.items()]
+        found.append(shlex.join(["beir-hybrid", "compare", *named, "--html", "comparison.html"]))
+    return found, list(dict.fromkeys(others))
 
 
 def _choices(results: Results) -> Iterator[str]:
