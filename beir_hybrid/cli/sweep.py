@@ -64,10 +64,10 @@ def sweep(
     data = options.load_collection(evaluate, data_dir, languages)
     check_writable(output / RESULTS)
     _check_same(output / "sweep.json", shared, data)
-    results = []
+    results = {}
     for number, (name, changed) in enumerate(wanted.items(), 1):
         typer.echo(f"[{number}/{len(wanted)}] {name}")
-        results.append(_one(config, given, output / name, changed, data))
+        results[name] = _one(config, given, output / name, changed, data)
     for path in _write(results, output):
         typer.echo(f"report: {path}")
 
@@ -131,12 +131,19 @@ def _one(
     return results
 
 
-def _write(results: Sequence[Results], output: Path) -> list[Path]:
+def _write(results: dict[str, Results], output: Path) -> list[Path]:
+    """Tables of each training; in the page those that differ in their seed alone are runs of one system."""
+    from beir_hybrid.evaluation.comparing.pairing import System
     from beir_hybrid.evaluation.reports.report import summary, summary_table, write_report
 
+    each = list(results.values())
     typer.echo("")
-    typer.echo(summary_table(results))
-    tables = [summary(results, average) for average in ("macro", "micro")]
+    typer.echo(summary_table(each))
+    tables = [summary(each, average) for average in ("macro", "micro")]
     text = "\n\n".join(f"**{table.title}**\n\n{table.markdown()}" for table in tables) + "\n"
     write_text(output / "table.md", text)
-    return [output / "table.md", *write_report(results, output)]
+    runs: dict[str, list[Results]] = {}
+    for name, one in results.items():
+        runs.setdefault(name.rpartition("-seed")[0], []).append(one)
+    systems = [System(name, tuple(own)) for name, own in runs.items()]
+    return [output / "table.md", *write_report(each, output, systems=systems)]

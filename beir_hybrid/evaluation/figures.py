@@ -125,7 +125,7 @@ class Results:
         if len(names) != 1:
             return f"{len(names)} systems"
         system, batching = names.pop()
-        both = system and batching and system != batching
+        both = system and batching and not system.startswith(batching)
         name = f"{system} ({batching})" if both else system or batching or "system"
         # What stands lower down was not found, which costs AP: whoever reads a table should know.
         return f"{name}, top {depth}" if (depth := self.provenance.get("depth")) else name

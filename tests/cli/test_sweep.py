@@ -71,6 +71,9 @@ def test_each_combination_is_trained_and_evaluated_once(config: Path, monkeypatc
     assert trainings[3:] == [("x-y", 0.5, 4, 0.2)]
     assert read_json(output / "x-y-seed4" / "hybrid_training.json", "a record")["seed"] == 4
     assert {one.system for one in Results.read(output / "results.json").figures} == {"seed3", "seed4"}
+    page = (output / "report.html").read_text()
+    assert "each run, mean over settings" in page  # seeds are runs of one system
+    assert "run 2 of 2" in page
 
 
 @pytest.mark.parametrize(

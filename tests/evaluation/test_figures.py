@@ -86,6 +86,21 @@ def test_the_kind_of_a_setting_is_that_of_its_average(setting, kind):
     assert kind_of(setting, "toy@de+en") == figure(collection="toy@de+en", setting=setting).kind == kind
 
 
+@pytest.mark.parametrize(
+    ("system", "batching", "label"),
+    [
+        ("one", "hybrid", "one (hybrid)"),
+        ("hybrid", "hybrid", "hybrid"),
+        ("hybrid-alpha0.5", "hybrid", "hybrid-alpha0.5"),
+        ("", "x-y", "x-y"),
+        ("one", "", "one"),
+        ("", "", "system"),
+    ],
+)
+def test_a_label_says_the_batching_once(system, batching, label):
+    assert Results((figure(system=system, batching=batching),)).label == label
+
+
 def test_where_figures_come_from():
     assert RESULTS.origin == "ours"
     assert Results((figure(batching=""),)).origin == "baseline"

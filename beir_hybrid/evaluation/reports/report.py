@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.evaluation.comparing.pairing import System
 from beir_hybrid.evaluation.figures import AVERAGED_KINDS, Figure, Results, check_comparable, combine, lower_is_better
 from beir_hybrid.evaluation.reports import heat_map
 from beir_hybrid.evaluation.reports.tables import NONE, Table, csv_text, signed
@@ -131,7 +132,12 @@ def figures_csv(results: Sequence[Results], references: Sequence[Results] = ()) 
     return csv_text([*names, "origin", "source"], rows)
 
 
-def write_report(results: Sequence[Results], folder: Path | str, references: Sequence[Results] = ()) -> list[Path]:
+def write_report(
+    results: Sequence[Results],
+    folder: Path | str,
+    references: Sequence[Results] = (),
+    systems: Sequence[System] | None = None,
+) -> list[Path]:
     """Write a report to `folder`, each file whole or not at all; return their paths.
 
     `results.json` (with `queries.parquet`, the values of each question, where they were kept), `report.md`,
@@ -141,6 +147,7 @@ def write_report(results: Sequence[Results], folder: Path | str, references: Seq
 
     Args:
         references: Published figures, for the tables and the CSV.
+        systems: Which of the results are runs (seeds) of one system, for the page; by default each stands for itself.
 
     Raises:
         BeirHybridError: there are no results, or the folder cannot be written.
@@ -158,7 +165,7 @@ def write_report(results: Sequence[Results], folder: Path | str, references: Seq
     picture = "heatmap.png" if drawn else None
     texts = {
         "report.md": markdown(results, picture=picture, references=references),
-        "report.html": html_page(results, references),
+        "report.html": html_page(systems or results, references),
         "report.tex": latex(results, references),
         "figures.csv": figures_csv(results, references),
     }
