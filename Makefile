@@ -1,5 +1,6 @@
 # make demo: the main job, from a fresh machine to a report.   make test: the test suite.   make lint, make docs.
 # Both need Python 3.11 or newer, make and the package index; everything is installed into .venv.
+# Tests run in a process per core, 8 at most: `make test ARGS="tests/cli -n 0"` runs some of them in one.
 # With a GPU, `make TORCH=torch==2.13.0 demo` installs the index's own build of torch.
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/beir-hybrid demo $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
