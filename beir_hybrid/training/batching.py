@@ -112,7 +112,7 @@ class HybridBatchSampler:
         self.pair_per = pair_per
         check_pairs(language_pairs, pair_per)
         width = len(joined.languages)
-        items = np.array([int(joined.both.has(number, slice(0, len(joined))).sum()) for number in range(width)])
+        items = np.array([np.count_nonzero(joined.both.has(number, slice(0, len(joined)))) for number in range(width)])
         self._shares = shares("language", language_weights, joined.languages, items)
         # A language that is only there as translations of another makes no rows of its own.
         own = {code for part in joined.parts if part.same_language for code in part.languages}

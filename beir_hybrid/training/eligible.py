@@ -68,18 +68,17 @@ class Eligibility:
         """Shape (items,): whether the item has a wanted pair."""
         width = len(self.pairs.languages)
         wanted = (self.choice.weight > 0).astype(np.float32)
+
+        def of(items: slice) -> BoolArray:
+            asked, answered = (side.table(items, width) for side in (self.pairs.asks, self.pairs.answers))
+            return np.asarray(((asked.astype(np.float32) @ wanted > 0) & answered).any(axis=1))
+
+        if self.pairs.asks.alike and self.pairs.answers.alike:
+            return np.broadcast_to(of(slice(0, 1)), len(self.pairs))
         found = np.zeros(len(self.pairs), dtype=bool)
         for start in range(0, len(found), _BLOCK):
-            block = slice(start, min(start + _BLOCK, len(found)))
-            asks, answers = self.pairs.asks.bits[block], self.pairs.answers.bits[block]
-            if (asks == asks[0]).all() and (answers == answers[0]).all():  # as where everything is translated
-                block_asks, block_answers = (side[:1] for side in (asks, answers))
-            else:
-                block_asks, block_answers = asks, answers
-            asked, answered = (
-                np.unpackbits(side, axis=1, count=width, bitorder="little") for side in (block_asks, block_answers)
-            )
-            found[block] = ((asked.astype(np.float32) @ wanted > 0) & (answered > 0)).any(axis=1)
+            block = slice(start, start + _BLOCK)
+            found[block] = of(block)
         return found
 
     def mask(self, kind: BatchKind, query: int, passage: int, items: slice | IntArray) -> BoolArray:
@@ -197,7 +196,7 @@ class Eligibility:
     def _items(self, kind: BatchKind, query: int, passage: int) -> IntArray:
         """Shape (sources,): how many items of each source can serve."""
         parts = range(len(self.pairs.parts))
-        return np.array([int(self.mask(kind, query, passage, self.pairs.items_of(one)).sum()) for one in parts])
+        return np.array([np.count_nonzero(self.mask(kind, query, passage, self.pairs.items_of(one))) for one in parts])
 
     def _groups(self, kind: BatchKind, query: int, passage: int, source: int) -> int:
         """How many different answers the items of a source have that can serve; no more than `enough` are counted."""

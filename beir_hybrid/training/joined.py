@@ -18,37 +18,58 @@ _BLOCK = 1 << 20
 
 
 class LanguageSets:
-    """A set of languages for each item, a bit a language."""
+    """A set of languages for each item, a bit a language.
+
+    Args:
+        bits: Shape (items, bytes). Where every item has the same, one row, broadcast: nothing is then looked up.
+    """
 
     def __init__(self, bits: npt.NDArray[np.uint8]) -> None:
         self.bits = bits
+        self.alike = len(bits) > 1 and bits.strides[0] == 0
 
     @classmethod
     def of(cls, tables: Sequence[IntArray], columns: Sequence[Sequence[int]], width: int) -> LanguageSets:
         """Where the tables, one below the other, have rows; language l of a table is its column `columns[..][l]`."""
-        bits = np.zeros((sum(len(table) for table in tables), -(-width // 8)), dtype=np.uint8)
-        first = 0
+        blocks = [np.zeros((0, -(-width // 8)), dtype=np.uint8)]
         for table, places in zip(tables, columns, strict=True):
             here = [number for number, place in enumerate(places) if place >= 0]
             for start in range(0, len(table), _BLOCK):
                 block = np.asarray(table[start : start + _BLOCK])
-                there = np.zeros((len(block), width), dtype=bool)
-                there[:, here] = block[:, [places[number] for number in here]] >= 0
-                bits[first + start : first + start + len(block)] = np.packbits(there, axis=1, bitorder="little")
-            first += len(table)
-        return cls(bits)
+                whole = bool(here) and int(block.min()) >= 0
+                there = np.zeros((1 if whole else len(block), width), dtype=bool)
+                there[:, here] = True if whole else block[:, [places[number] for number in here]] >= 0
+                bits = np.packbits(there, axis=1, bitorder="little")
+                alike = whole or (bits == bits[0]).all()
+                blocks.append(np.broadcast_to(bits[0], (len(block), bits.shape[1])) if alike else bits)
+        first = blocks[1][0] if len(blocks) > 1 else None
+        if all(len(bits) == 0 or (bits.strides[0] == 0 and (bits[0] == first).all()) for bits in blocks):
+            items = sum(len(bits) for bits in blocks)
+            return cls(np.broadcast_to(blocks[0][:0] if first is None else first, (items, blocks[0].shape[1])))
+        return cls(np.concatenate(blocks))
 
     def has(self, language: int, items: slice | IntArray) -> BoolArray:
         """Whether each of these items has the language."""
-        return np.asarray((self.bits[items, language >> 3] >> (language & 7)) & 1, dtype=bool)
+        if self.alike:
+            return np.full(self._count(items), bool((self.bits[0, language >> 3] >> (language & 7)) & 1))
+        return np.asarray((self.bits[:, language >> 3][items] >> (language & 7)) & 1, dtype=bool)
 
     def some(self, items: slice | IntArray) -> BoolArray:
         """Whether each of these items has any."""
+        if self.alike:
+            return np.full(self._count(items), bool(self.bits[0].any()))
         return np.asarray(self.bits[items].any(axis=1))
 
     def table(self, items: slice | IntArray, width: int) -> BoolArray:
         """Shape (items, width): which of the languages each of these items has."""
         return np.unpackbits(self.bits[items], axis=1, count=width, bitorder="little").view(bool)
+
+    def full(self, width: int) -> bool:
+        """Whether every item is known to have all of so many languages."""
+        return self.alike and bool(self.table(slice(0, 1), width).all())
+
+    def _count(self, items: slice | IntArray) -> int:
+        return len(range(*items.indices(len(self.bits)))) if isinstance(items, slice) else len(items)
 
 
 class JoinedPairs:
@@ -101,6 +122,8 @@ class JoinedPairs:
     @cached_property
     def both(self) -> LanguageSets:
         """The languages in which each item makes a row of one language."""
+        if self.asks.alike and self.answers.alike and all(part.same_language for part in self.parts):
+            return LanguageSets(np.broadcast_to(self.asks.bits[0] & self.answers.bits[0], self.asks.bits.shape))
         bits = self.asks.bits & self.answers.bits
         for number, part in enumerate(self.parts):
             if not part.same_language:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.collections.texts import IntArray
+from beir_hybrid.training.draws import draw_weighted, shuffled
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -86,12 +87,12 @@ def hand_out(
         Items, shape (steps, rows), and the stream of each step, shape (steps,).
     """
     used = np.zeros(len(group), dtype=bool) if used is None else used
-    order = random.permutation(len(group))
+    order = shuffled(len(group), random)
     # One random order of the groups for all streams: the cards are sorted by it.
-    rank = random.permutation(int(group.max()) + 1)[group]
+    rank = shuffled(int(group.max()) + 1, random)[group]
     steps = [stream.steps for stream in streams]
     # The scarcest first, since the others have more to choose from; of equals the last in the list is the last.
-    sequence = sorted(range(len(streams)), key=lambda number: int(streams[number].eligible.sum()))
+    sequence = sorted(range(len(streams)), key=lambda number: int(np.count_nonzero(streams[number].eligible)))
     full: set[int] = set()
     while True:
         chosen, short = _attempt(streams, steps, sequence, order, group, rows, used)
@@ -115,7 +116,7 @@ def hand_out(
                 steps[target] = np.sort(np.concatenate([steps[target], gone[targets == index]]))
 
     total = sum(len(own) for own in steps)
-    items, stream_of = np.empty((total, rows), dtype=np.int64), np.empty(total, dtype=np.int64)
+    items, stream_of = np.empty((total, rows), dtype=order.dtype), np.empty(total, dtype=np.int64)
     for number, own in enumerate(steps):
         if not len(own):
             continue
@@ -133,8 +134,11 @@ def hand_out(
 def _deal(cards: IntArray, rank: IntArray, steps: int) -> IntArray:
     """The cards dealt round the steps, shape (steps, rows); `rank` numbers the items by their groups."""
     # Sorting whole numbers that differ is the same everywhere, and several times faster than a stable order of equals.
-    keys = np.sort((rank[cards] << 32) | np.arange(len(cards)))
-    return np.ascontiguousarray(cards[keys & 0xFFFFFFFF].reshape(-1, steps).T)
+    keys = rank[cards].astype(np.int64) << 32
+    keys |= np.arange(len(cards))
+    keys.sort()
+    keys &= 0xFFFFFFFF
+    return np.ascontiguousarray(cards[keys].reshape(-1, steps).T)
 
 
 def _deal_alike(cards: IntArray, group: IntArray, rank: IntArray, steps: int) -> IntArray:
@@ -185,31 +189,54 @@ def _attempt(
     The streams come in `sequence` and take from the front of `order`; a stream that falls short is filled up with items
     used elsewhere, which is final only when its steps can move nowhere.
     """
-    unused = ~used
+    left = order[~used[order]] if used.any() else order  # the unused ones, in their order
+    largest = int(np.bincount(group).max())
     chosen: dict[int, IntArray] = {}
     short: dict[int, int] = {}
     for number in sequence:
-        count = len(steps[number])
+        count, eligible = len(steps[number]), streams[number].eligible
         short[number] = 0
         if not count:
             continue
-        eligible = order[streams[number].eligible[order]]
-        fresh = eligible[unused[eligible]]
+        if largest <= count and (parted := _part(left, eligible, count * rows)) is not None:
+            chosen[number], left = parted
+            continue
+        fresh = left[eligible[left]]
         taken = _capped(fresh, group, count, count * rows)
         if len(taken) < count * rows:
             short[number] = count - _fillable(fresh, group, count, rows)
             # Items used elsewhere first, then round after round also those of this stream, in other steps. It ends:
             # a stream has at least `rows` groups, and after `count` rounds of all its items each gives `count`.
             # Of each round those first that were used the least.
-            more = eligible[~np.isin(eligible, taken)]
+            able = order[eligible[order]]
+            more = able[~np.isin(able, taken)]
             times = np.bincount(np.concatenate([taken[:0], *chosen.values()]), minlength=len(group))
             while len(taken) < count * rows:
                 more = more[np.argsort(times[more], kind="stable")]
                 taken = _capped(np.concatenate([taken, more]), group, count, count * rows)
-                more = eligible
-        unused[taken] = False
+                more = able
         chosen[number] = taken
+        gone = np.zeros(len(group), dtype=bool)
+        gone[taken] = True
+        left = left[~gone[left]]
     return chosen, short
+
+
+def _part(items: IntArray, eligible: BoolArray, wanted: int) -> tuple[IntArray, IntArray] | None:
+    """The first `wanted` eligible items, and all others in their order; None where there are too few."""
+    size = wanted
+    while size <= len(items):
+        mine = eligible[items[:size]]
+        if np.count_nonzero(mine) >= wanted:
+            place = np.flatnonzero(mine)[:wanted]
+            end = int(place[-1]) + 1
+            if end == wanted:
+                return items[:end], items[end:]
+            return items[place], np.concatenate([items[:end][~mine[:end]], items[end:]])
+        if size == len(items):
+            break
+        size = min(2 * size, len(items))
+    return None
 
 
 def _fillable(items: IntArray, group: IntArray, count: int, rows: int) -> int:
@@ -232,65 +259,3 @@ def _capped(items: IntArray, group: IntArray, most: int, wanted: int) -> IntArra
     nth = np.empty(len(items), dtype=np.int64)
     nth[by_group] = np.arange(len(items)) - np.repeat(starts, np.diff(np.append(starts, len(items))))
     return items[nth < most][:wanted]
-
-
-def draw_weighted(weights: npt.NDArray[np.float64], size: int, random: np.random.Generator) -> IntArray:
-    """Numbers of `weights`, each drawn in proportion to its weight, shape (size,)."""
-    if (weights == weights[0]).all():
-        return random.integers(len(weights), size=size)
-    return random.choice(len(weights), size, p=weights / weights.sum())
-
-
-def draw_true(mask: npt.NDArray[np.bool_], random: np.random.Generator) -> IntArray:
-    """For each row of `mask`, shape (rows, n), the index of one true entry, uniformly."""
-    return _draw_by_count(np.cumsum(mask, axis=1, dtype=np.int32), random)
-
-
-def _draw_by_count(ends: npt.NDArray[np.int32], random: np.random.Generator) -> IntArray:
-    """Of each row of running sums, shape (rows, n), an index in proportion to its part."""
-    points = random.integers(ends[:, -1].astype(np.int64)).astype(np.int32)
-    drawn = np.zeros(len(ends), dtype=np.int64)
-    for column in ends.T:  # the arrays are tall and narrow: a column at a time
-        drawn += column <= points
-    return drawn
-
-
-def draw_pairs(
-    asks: npt.NDArray[np.bool_], answers: npt.NDArray[np.bool_], random: np.random.Generator
-) -> tuple[IntArray, IntArray]:
-    """For each row, one of its ordered pairs of different languages, uniformly.
-
-    Both masks have shape (rows, languages). A question language counts as often as it has passages in other languages.
-    """
-    if asks.all() and answers.all():  # everything is translated: the same draws, without the tables
-        others = np.full(len(asks), asks.shape[1] - 1, dtype=np.int64)
-        query = random.integers(others * asks.shape[1]) // others
-        passage = random.integers(others)
-        return query, passage + (passage >= query)
-    partners = asks * (answers.sum(axis=1, keepdims=True, dtype=np.int32) - answers)
-    query = _draw_by_count(np.cumsum(partners, axis=1, dtype=np.int32), random)
-    rest = answers.copy()
-    rest[np.arange(len(asks)), query] = False
-    return query, draw_true(rest, random)
-
-
-def draw_weighted_pairs(
-    asks: npt.NDArray[np.bool_],
-    answers: npt.NDArray[np.bool_],
-    weight: npt.NDArray[np.float64],
-    random: np.random.Generator,
-) -> tuple[IntArray, IntArray]:
-    """As `draw_pairs`, each pair in proportion to its `weight`, shape (languages, languages), and 0 for those unwanted.
-
-    Every row has a pair whose weight is not 0.
-    """
-    first, second = np.nonzero(weight)
-    drawn = np.empty(len(asks), dtype=np.int64)
-    shares = random.random(len(asks))
-    for start in range(0, len(asks), 1 << 16):  # rows x pairs numbers at a time
-        part = slice(start, start + (1 << 16))
-        ends = np.cumsum(asks[part][:, first] * answers[part][:, second] * weight[first, second], axis=1)
-        # Below the last end even where the product is rounded up, or no pair would be left to draw.
-        point = np.minimum(shares[part] * ends[:, -1], np.nextafter(ends[:, -1], 0))
-        drawn[part] = (ends <= point[:, None]).sum(axis=1)
-    return first[drawn], second[drawn]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from beir_hybrid.collections.texts import IntArray
+from beir_hybrid.training.draws import index_type, shuffled
 from beir_hybrid.training.eligible import Eligibility, Slot
 from beir_hybrid.training.mixing import BatchKind, FloatArray
 
@@ -47,14 +48,15 @@ class Supply:
         for slot in self.slots:
             self.demand += mixture[slot.kind] * slot.share * slot.sources
         usable = able.usable(self.slots)
-        self.items = int(usable.sum())
+        self._type = index_type(len(self.pairs))
+        self.items = int(np.count_nonzero(usable))
         # By source, and no more than needed: where everything serves, there is nothing to remember.
         self._usable: list[IntArray | None] = []
         counts = []
         for source in range(len(self.pairs.parts)):
             own = usable[self.pairs.items_of(source)]
-            counts.append(int(own.sum()))
-            self._usable.append(None if own.all() else np.flatnonzero(own).astype(self._index_type))
+            counts.append(int(np.count_nonzero(own)))
+            self._usable.append(None if own.all() else np.flatnonzero(own).astype(self._type))
         self._counts = np.array(counts)
         self.steps = self.items // rows
         lasting = len(counts) > 1 and not repeat_items
@@ -72,30 +74,27 @@ class Supply:
         """The first step of a block."""
         return self.steps * block // self.blocks
 
+    def orders(self, epoch: int, random: np.random.Generator) -> list[IntArray]:
+        """The order of each source's items that an epoch is cut from; `random` is read once an epoch."""
+        known = self._order
+        if known is None or known[0] != epoch:
+            self._order = known = None  # it is large
+            self._order = known = (epoch, [shuffled(count, random) for count in self._counts.tolist()])
+        return known[1]
+
     def block_items(self, epoch: int, block: int, random: np.random.Generator) -> IntArray:
-        """The items of a block, ascending; `random` is read where there are several, once an epoch."""
+        """The items of a block, ascending; `random` is for `orders`, where there are several blocks."""
         if self.blocks == 1:
             return np.arange(len(self.pairs))
-        if self._order is None or self._order[0] != epoch:
-            orders: list[IntArray] = []
-            for count in self._counts.tolist():
-                order = np.arange(count, dtype=self._index_type)
-                random.shuffle(order)
-                orders.append(order)
-            self._order = (epoch, orders)
         parts = []
         unit = self.rows if len(self.pairs.parts) > 1 else 1  # whole steps of each source, where there are several
-        for source, order in enumerate(self._order[1]):
+        for source, order in enumerate(self.orders(epoch, random)):
             whole = len(order) // unit
             first, stop = (whole * self.block_start(one) // self.steps * unit for one in (block, block + 1))
-            own = np.sort(order[first:stop]).astype(np.int64)
+            own = np.sort(order[first:stop])
             known = self._usable[source]
-            parts.append((own if known is None else known[own]) + self.pairs.start[source])
+            parts.append((own if known is None else known[own]) + self._type(self.pairs.start[source]))
         return np.concatenate(parts)
-
-    @property
-    def _index_type(self) -> type[np.signedinteger]:
-        return np.int32 if len(self.pairs) < 2**31 else np.int64
 
     def _fitting_blocks(self, slot: Slot) -> int:
         """Into how many blocks the data can be cut so that each has plenty for this slot."""

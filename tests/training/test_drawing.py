@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -13,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.training import planning, supply
+from beir_hybrid.training import supply
 from beir_hybrid.training.batching import HybridBatchSampler
 from beir_hybrid.training.mixing import BatchKind
 from beir_hybrid.training.pairs import ParallelPairs
@@ -165,6 +168,50 @@ def test_blocks(monkeypatch: pytest.MonkeyPatch, chosen: dict[str, Any]) -> None
     assert sampler.composition(steps)["kinds"] == counted
 
 
+def test_pieces_are_what_they_are_whoever_draws_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supply, "BLOCK", 400)
+    monkeypatch.setattr(supply, "_PLENTY", 4)
+    pairs = full("a", "abc", 4000)
+    threads = HybridBatchSampler(pairs, 8, seed=2)
+    alone = HybridBatchSampler(pairs, 8, seed=2)._drawing
+    pieces = len(alone.pieces(1))
+    assert pieces == 10
+    backwards = [alone._whole_block(1, number) for number in reversed(range(pieces))][::-1]
+    for name in ("kind", "language", "flat", "redrawn", "source", "reused"):
+        whole = np.concatenate([getattr(plan, name) for plan in backwards])
+        np.testing.assert_array_equal(getattr(threads.plan(1), name), whole)
+    # Out of order, of two epochs in turn, and of one that another process would have planned.
+    other = pickle.loads(pickle.dumps(threads))._drawing
+    for number in (7, 2, 3, 9, 0):
+        np.testing.assert_array_equal(other.plan(1, number).flat, backwards[number].flat)
+        assert other.plan(0, number).flat.tobytes() != backwards[number].flat.tobytes()
+
+
+def test_the_next_block_is_drawn_while_this_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supply, "BLOCK", 400)
+    sampler = HybridBatchSampler(full("a", "ab", 4000), 4)
+    drawn: list[int] = []
+    lock, block_items = threading.Lock(), supply.Supply.block_items
+
+    def noted(self: supply.Supply, epoch: int, block: int, random: np.random.Generator) -> Any:
+        with lock:
+            drawn.append(block)
+        if block == 3:
+            raise BeirHybridError("the table cannot be read")
+        return block_items(self, epoch, block, random)
+
+    monkeypatch.setattr(supply.Supply, "block_items", noted)
+    batches = iter(sampler)
+    next(batches)
+    until = time.monotonic() + 20
+    while 1 not in drawn and time.monotonic() < until:
+        time.sleep(0.01)
+    assert sorted(drawn) == [0, 1]  # one ahead, and no more
+    with pytest.raises(BeirHybridError, match="cannot be read"):
+        list(batches)
+    assert sorted(drawn) in ([0, 1, 2, 3], [0, 1, 2, 3, 4])
+
+
 def test_scarce_languages_make_blocks_larger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supply, "BLOCK", 400)
     pairs = full("a", "ab", 4000)
@@ -274,20 +321,3 @@ def test_wrong_adaptive_schedules() -> None:
             HybridBatchSampler(pairs, 4, alpha_schedule=bad)
     with pytest.raises(BeirHybridError, match="hybrid batches"):
         HybridBatchSampler(pairs, 4, "x-y", alpha_schedule="adaptive")
-
-
-@given(st.integers(2, 9), st.integers(1, 50), st.integers(0, 999))
-def test_pairs_of_what_is_translated_throughout_are_drawn_as_any_others(languages: int, rows: int, seed: int) -> None:
-    every = np.ones((rows, languages), dtype=bool)
-    # One more row, with a language less, takes the way of all others; the draws of the rows before it are the same.
-    less = np.vstack([every, np.ones((1, languages), dtype=bool)])
-    less[-1, 0] = False
-    fast = planning.draw_pairs(every, every, np.random.default_rng(seed))
-    query = planning._draw_by_count(
-        np.cumsum(less * (less.sum(axis=1, keepdims=True) - less), axis=1, dtype=np.int32)[:-1],
-        np.random.default_rng(seed),
-    )
-    np.testing.assert_array_equal(fast[0], query)
-    assert (fast[0] != fast[1]).all()
-    assert fast[1].max(initial=0) < languages
-    assert fast[1].min(initial=0) >= 0
