@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +175,20 @@ def read_json(path: Path, what: str) -> Any:
         raise BeirHybridError(f"{path}: not UTF-8 at byte {error.start}; expected {what}.") from None
     except RecursionError:
         raise BeirHybridError(f"{path}: nested too deeply to be {what}.") from None
+
+
+def file_states(files: Sequence[Path], what: str) -> list[list[object]]:
+    """What tells files from what they were before: their paths, sizes and times.
+
+    Raises:
+        BeirHybridError: one is missing; says that `what` was expected.
+    """
+    try:
+        found = [(path.resolve(), path.stat()) for path in files]
+    except (OSError, ValueError) as error:  # a ValueError for a path with a zero byte
+        path, fault = getattr(error, "filename", None), getattr(error, "strerror", None) or error
+        raise BeirHybridError(f"{path or files}: cannot be read ({fault}); expected {what}.") from None
+    return [[str(path), one.st_size, one.st_mtime_ns, one.st_ctime_ns] for path, one in found]
 
 
 def sha256_file(path: Path) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from beir_hybrid.cli import options
+from beir_hybrid.cli.given_vectors import GivenVectors, vectors_call
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import check_writable
 
@@ -43,6 +44,23 @@ _Embeddings = Annotated[
     Path | None,
     typer.Option(
         help="Keep the embeddings in this folder, and take from there what was encoded before.", show_default=False
+    ),
+]
+_PassageVectors = Annotated[
+    Path | None,
+    typer.Option(
+        help="Take the passages' vectors from here, and have MODEL encode the questions alone: a Pyserini dense index "
+        "(a folder with index and docid), JSON lines as pyserini.encode writes them, or what `export` wrote for Faiss "
+        "or the hub.",
+        show_default=False,
+    ),
+]
+_QueryVectors = Annotated[
+    Path | None,
+    typer.Option(
+        help="Take the questions' vectors from here too (JSON lines, Parquet, or what `export` wrote for Faiss or the "
+        "hub; not embedding.pkl): no MODEL is needed.",
+        show_default=False,
     ),
 ]
 
@@ -90,6 +108,8 @@ def evaluate(
     depth: _Depth = 1000,
     bm25: _Bm25 = False,
     embeddings: _Embeddings = None,
+    passage_vectors: _PassageVectors = None,
+    query_vectors: _QueryVectors = None,
     published: Annotated[
         bool, typer.Option("--published", help="Also the published figures of this collection, above your own.")
     ] = False,
@@ -107,10 +127,13 @@ def evaluate(
     **RankDistance** is the language bias: the distance in ranks between the translations of an answer in the pool.
 
     `beir-hybrid evaluate bundled:multilingual-e5-small my-encoder --collection xquad-r --report my-report`
+
+    `beir-hybrid evaluate my-encoder --passage-vectors my-index` evaluates a Pyserini index that is there already.
     """
     models = models or []
-    names = system or models
-    _check_call(models, names, runs, write_runs, bm25)
+    vectors = vectors_call(models, passage_vectors, query_vectors)
+    names = system or models or ([vectors.name] if vectors else [])
+    _check_call(models, names, runs, write_runs, bm25, vectors)
     data = options.load_collection(collection, data_dir, languages, setting or ())
     from beir_hybrid.evaluation.figures import combine
     from beir_hybrid.evaluation.grid import evaluate_grid
@@ -125,20 +148,23 @@ def evaluate(
     plan = plan_grid(data, measure, setting)
     others = [_of_runs(given, data, measure) for given in runs or ()]
     results = []
-    for name, model in zip(names, models, strict=True):
+    chosen: dict[str, Any] = {"measures": measure, "settings": setting, "depth": depth}
+    folders = [write_runs and write_runs / _folder_name(name) for name in names]
+    if vectors and not models:
+        results.append(vectors.evaluate(data, allow_seen, **chosen, system=names[0], runs=folders[0]))
+    for name, model, folder in zip(names, models, folders, strict=bool(models)):
         encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
         results.append(
             evaluate_grid(
                 encoder,
                 data,
-                measures=measure,
-                settings=setting,
+                **chosen,
                 system=name,
                 batching=encoder.batching,
                 allow_seen=allow_seen,
                 embeddings=embeddings,
-                runs=write_runs and write_runs / _folder_name(name),
-                depth=depth,
+                passage_vectors=vectors.passages_for(encoder) if vectors else None,
+                runs=folder,
             )
         )
     results += [*([_of_bm25(data, plan, measure)] if bm25 else ()), *others]
@@ -155,12 +181,19 @@ def evaluate(
 
 
 def _check_call(
-    models: list[str], names: list[str], runs: list[str] | None, write_runs: Path | None, bm25: bool
+    models: list[str],
+    names: list[str],
+    runs: list[str] | None,
+    write_runs: Path | None,
+    bm25: bool,
+    vectors: GivenVectors | None,
 ) -> None:
     """Refuse what cannot be right before anything is read."""
-    if not (models or runs or bm25):
-        raise BeirHybridError("there is nothing to evaluate; name a model, --runs NAME=FOLDER or --bm25.")
-    if len(names) != len(models):
+    if not (models or runs or bm25 or vectors):
+        raise BeirHybridError(
+            "there is nothing to evaluate; name a model, --runs NAME=FOLDER, --passage-vectors or --bm25."
+        )
+    if len(names) != (len(models) or bool(vectors)):
         raise BeirHybridError(
             f"{len(names)} names for {len(models)} models; give --system once for each, or not at all."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import re
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.files import read_json, sha256_file
+from beir_hybrid.files import atomic_file, read_json, sha256_file
 
 MANIFEST, VERSION = "embeddings.json", 1
 DTYPES = ("float32", "float16")
@@ -56,6 +57,13 @@ def shard_bytes(vectors: npt.NDArray[Any]) -> bytes:
 def shard_name(number: int, digest: str) -> str:
     """The file of a shard: renaming it into place is what makes it part of the store, checksum and all."""
     return f"{number:06}.{digest}.npy"
+
+
+def write_shard(folder: Path, number: int, vectors: npt.NDArray[Any]) -> None:
+    """Make these vectors a shard of the store, whole or not at all."""
+    data = shard_bytes(vectors)
+    with atomic_file(folder / shard_name(number, hashlib.sha256(data).hexdigest())) as temporary:
+        temporary.write_bytes(data)
 
 
 def find_shards(folder: Path, manifest: Mapping[str, Any]) -> dict[int, Path]:

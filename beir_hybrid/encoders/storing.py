@@ -29,12 +29,11 @@ from beir_hybrid.encoders.shards import (
     find_shards,
     read_manifest,
     rows_of,
-    shard_bytes,
-    shard_name,
+    write_shard,
 )
 from beir_hybrid.encoders.store import SHARD_ROWS, EmbeddingStore
 from beir_hybrid.errors import BeirHybridError, unknown
-from beir_hybrid.files import as_one_error, atomic_file, check_writable, write_json
+from beir_hybrid.files import as_one_error, check_writable, write_json
 
 if TYPE_CHECKING:
     from beir_hybrid.encoders.encoding import FloatArray
@@ -196,9 +195,7 @@ def _write_shard(
     start = number * manifest["shard_rows"]
     block = list(texts[start : start + rows_of(manifest, number)])
     vectors = _encode_once(encoder, block, side, manifest["precision"], advance).astype(manifest["dtype"])
-    data = shard_bytes(vectors)
-    with atomic_file(folder / shard_name(number, hashlib.sha256(data).hexdigest())) as temporary:
-        temporary.write_bytes(data)
+    write_shard(folder, number, vectors)
     logger.info("%s: shard %d of %d encoded", folder, number, count_shards(manifest))
 
 

@@ -17,6 +17,7 @@ from beir_hybrid.collections.names import may_be_of_one
 from beir_hybrid.collections.texts import IntArray, Texts
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.evaluation.averages import SettingValues, figures_of, query_figures
+from beir_hybrid.evaluation.by_id import VectorsById, is_by_id, of_part
 from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, package_versions
 from beir_hybrid.evaluation.measures import setting_ranks, values
 from beir_hybrid.evaluation.plan import GridPlan, GridRows, Measures, needed_rows, plan_grid
@@ -49,6 +50,7 @@ def evaluate_grid(
     progress: bool = True,
     allow_seen: bool = False,
     embeddings: Path | str | None = None,
+    passage_vectors: VectorsById | None = None,
     runs: Path | str | None = None,
     depth: int = 1000,
 ) -> Results:
@@ -67,6 +69,8 @@ def evaluate_grid(
         allow_seen: Evaluate even on what the encoder's own description says that it was trained on.
         embeddings: A folder in which embeddings are kept, by model, prompt and texts: what is there is taken from
             there, and a run that was killed goes on where it stopped. Only for a DenseEncoder.
+        passage_vectors: Where the passages' vectors are taken from, such as a Pyserini index
+            (`beir_hybrid.anserini.reading.read_vectors`): only the questions are then encoded.
         runs: Write the rankings to this folder, a TREC run for each setting.
         depth: How many passages a question has in these runs. The figures are of whole rankings all the same.
 
@@ -81,7 +85,7 @@ def evaluate_grid(
         settle(questions, "query")
     about = dict(describe()) if callable(describe := getattr(encoder, "describe", None)) else {}
     if not allow_seen:
-        _refuse_seen(about, collection)
+        refuse_seen(about, collection)
     started = time.perf_counter()
     options = {"batch_size": batch_size, "show_progress_bar": progress}
 
@@ -95,16 +99,19 @@ def evaluate_grid(
             return _kept(encoder, texts, "passage", Path(embeddings), progress)
         return encoder.encode_corpus([{"title": "", "text": text} for text in texts], **options)
 
-    query_vectors, queries_encoded = _encode_once(questions, ask)
-    passage_vectors, passages_encoded = _encode_once(list(passages.full_texts), find)
+    if passage_vectors is not None:  # first, for they may not fit the collection
+        found, passages_encoded = of_part(passage_vectors, part, "passages"), 0
+    asked, queries_encoded = _encode_once(questions, ask)
+    if passage_vectors is None:
+        found, passages_encoded = _encode_once(list(passages.full_texts), find)
     seconds = time.perf_counter() - started
     results = _read_out(
-        query_vectors,
-        passage_vectors,
+        asked,
+        found,
         part,
         plan,
         Figure(collection.name, system, batching, "", "", "", "", 0.0, 0),
-        _score_function(getattr(encoder, "score_function", "cos_sim")),
+        _score_function(getattr(passage_vectors or encoder, "score_function", "cos_sim")),
         progress,
         runs,
         depth,
@@ -113,38 +120,56 @@ def evaluate_grid(
     timing = {"encode_seconds": round(seconds, 3), **provenance.pop("timing")}
     provenance["encoder"] = about or {"class": type(encoder).__qualname__}
     provenance["texts_encoded"] = {"queries": queries_encoded, "passages": passages_encoded}
+    if passage_vectors is not None:
+        provenance["passage_vectors"] = passage_vectors.describe()
     return replace(results, provenance={**provenance, "timing": timing})
 
 
 def grid_from_embeddings(
-    query_vectors: npt.ArrayLike,
-    passage_vectors: npt.ArrayLike,
+    query_vectors: npt.ArrayLike | VectorsById,
+    passage_vectors: npt.ArrayLike | VectorsById,
     collection: MultilingualCollection,
     *,
     measures: Measures | None = None,
     settings: Sequence[str] | None = None,
     system: str = "",
     batching: str = "",
-    score_function: str = "cos_sim",
+    score_function: str | None = None,
     progress: bool = False,
+    runs: Path | str | None = None,
+    depth: int = 1000,
 ) -> Results:
-    """Read out every setting from vectors of all of the collection's texts, in its order.
+    """Read out every setting from vectors that are there already.
 
     Args:
-        query_vectors: Shape (queries, dimensions).
-        passage_vectors: Shape (passages, dimensions).
-        score_function: "cos_sim" normalises the vectors, "dot" takes them as they are.
+        query_vectors: Shape (queries, dimensions), of all of the collection's questions in its order; or vectors by id,
+            in any order, as `beir_hybrid.anserini.reading.read_vectors` gives them.
+        passage_vectors: Shape (passages, dimensions), or by id, likewise.
+        score_function: "cos_sim" normalises the vectors, "dot" takes them as they are. By default what an index that
+            the passages come from ranks by, else "cos_sim".
+        runs, depth: As for `evaluate_grid`.
 
     Raises:
-        BeirHybridError: as `evaluate_grid`.
+        BeirHybridError: as `evaluate_grid`; vectors by id lack a text, or have one that the collection has not.
     """
     plan = plan_grid(collection, measures, settings)
     part = needed_rows(collection, plan)
-    asked, found = _array(query_vectors, len(collection.queries)), _array(passage_vectors, len(collection.passages))
+    given = {"query_vectors": query_vectors, "passage_vectors": passage_vectors}
+    by_id = {name: vectors for name, vectors in given.items() if is_by_id(vectors)}
+    if "query_vectors" in by_id:
+        asked = of_part(by_id["query_vectors"], part, "queries")
+    else:
+        asked = _array(query_vectors, len(collection.queries))[part.query_rows]
+    if "passage_vectors" in by_id:
+        found = of_part(by_id["passage_vectors"], part, "passages")
+    else:
+        found = _array(passage_vectors, len(collection.passages))[part.passage_rows]
+    if score_function is None:
+        score_function = getattr(by_id.get("passage_vectors"), "score_function", "cos_sim")
     blank = Figure(collection.name, system, batching, "", "", "", "", 0.0, 0)
-    return _read_out(
-        asked[part.query_rows], found[part.passage_rows], part, plan, blank, _score_function(score_function), progress
-    )
+    results = _read_out(asked, found, part, plan, blank, _score_function(score_function), progress, runs, depth)
+    about = {name: vectors.describe() for name, vectors in by_id.items()}
+    return replace(results, provenance={**results.provenance, **about})
 
 
 def _read_out(
@@ -244,7 +269,12 @@ def _score_function(name: str) -> str:
     return name
 
 
-def _refuse_seen(about: Mapping[str, Any], collection: MultilingualCollection) -> None:
+def refuse_seen(about: Mapping[str, Any], collection: MultilingualCollection) -> None:
+    """Refuse an encoder, by its description, that was trained on this collection.
+
+    Raises:
+        BeirHybridError: it was.
+    """
     for source in (about.get("training") or {}).get("sources", ()):
         same_name = may_be_of_one(str(source.get("name", "")), collection.name)
         if same_name or source.get("digest") == collection.digest:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
+from sentence_transformers import SentenceTransformer
 
 from beir_hybrid.anserini import jvm
 from beir_hybrid.evaluation.figures import Results
@@ -44,3 +46,41 @@ def test_bm25_beside_a_model(tiny_model: Path, data_dir: Path) -> None:
 def test_nothing_to_evaluate() -> None:
     assert "name a model" in refused(run("evaluate"))
     assert "NAME=FOLDER" in refused(run("evaluate", "--collection", "sample-test", "--runs", "folder"))
+
+
+def test_an_index_that_is_there_already(
+    tiny_model: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEIR_HYBRID_CACHE", str(tmp_path / "cache"))
+    where = ["--data-dir", data_dir, "--languages", "en,zh"]
+    index, runs, read = (tmp_path / name for name in ("index", "runs", "read"))
+    assert run("export", tiny_model, *where, "--precision", "float32", "--output", index).exit_code == 0
+    given = ["evaluate", tiny_model, *where, "--precision", "float32"]
+    result = run(*given, "--write-runs", runs, "--system", "one")
+    assert result.exit_code == 0, result.output
+    again = run(*given, "--write-runs", read, "--system", "one", "--passage-vectors", index)
+    assert again.exit_code == 0, again.output
+    assert again.output == result.output
+    for path in (runs / "one").iterdir():
+        assert trec_top(read / "one" / path.name) == trec_top(path)
+
+    assert "needs --passage-vectors" in refused(run(*given, "--query-vectors", index))
+    assert "with 2 models" in refused(run(*given, tiny_model, "--passage-vectors", index))
+    assert "leave one of the two out" in refused(run(*given, "--passage-vectors", index, "--query-vectors", index))
+    lines = tmp_path / "queries.jsonl"
+    lines.write_text('{"id": "a", "vector": [1, 2]}\n')
+    assert "and no model" in refused(run("evaluate", *where, "--passage-vectors", index))
+    call = run("evaluate", *where, "--passage-vectors", index, "--query-vectors", lines)
+    assert "no vector for" in refused(call)
+    other = SentenceTransformer(str(tiny_model), device="cpu")
+    other[0].model.embeddings.word_embeddings.weight.data *= 2
+    other.save(str(tmp_path / "other"))
+    call = run("evaluate", tmp_path / "other", *where, "--passage-vectors", index)
+    assert "has other weights" in refused(call)
+
+
+def trec_top(path: Path) -> list[tuple[str, str]]:
+    """The first passage of each question in a run."""
+    with gzip.open(path, "rt") as stream:
+        rows = [line.split() for line in stream]
+    return [(row[0], row[2]) for row in rows if row[3] == "1"]

@@ -9,7 +9,7 @@ from typing import Any
 from beir_hybrid.collections.storage.jsonl import id_field, read_jsonl, text_field
 from beir_hybrid.collections.storage.parquet import read_parquet
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.files import expanded
+from beir_hybrid.files import expanded, file_states
 from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.sources.store import PairRow, Part, Source, open_pairs
 
@@ -41,25 +41,11 @@ def read_pairs(
     files = [expanded(one) for one in ([paths] if isinstance(paths, str | Path) else paths)]
     if not files:
         raise BeirHybridError("no files of pairs were named; expected one or more.")
-    identity = ["pairs", *states(files, _WHAT)]
+    identity = ["pairs", *file_states(files, _WHAT)]
     source = Source(
         name or files[0].name.split(".")[0], identity, lambda: (Part(str(path), _rows(path)) for path in files)
     )
     return open_pairs(source, languages)
-
-
-def states(files: Sequence[Path], what: str) -> list[list[object]]:
-    """What tells files from what they were before: their paths, sizes and times.
-
-    Raises:
-        BeirHybridError: one is missing; says that `what` was expected.
-    """
-    try:
-        found = [(path.resolve(), path.stat()) for path in files]
-    except (OSError, ValueError) as error:  # a ValueError for a path with a zero byte
-        path, fault = getattr(error, "filename", None), getattr(error, "strerror", None) or error
-        raise BeirHybridError(f"{path or files}: cannot be read ({fault}); expected {what}.") from None
-    return [[str(path), one.st_size, one.st_mtime_ns, one.st_ctime_ns] for path, one in found]
 
 
 def _rows(path: Path) -> Iterator[PairRow]:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.files import expanded
+from beir_hybrid.files import expanded, file_states
 from beir_hybrid.training.pairs import ParallelPairs
-from beir_hybrid.training.sources.pair_files import states
 from beir_hybrid.training.sources.store import PairRow, Part, Source, open_pairs
 
 _WHAT = "sentences and their translations"
@@ -48,12 +47,12 @@ def read_parallel_text(
                 "one path of a table whose first line has language codes."
             )
         known = list(files.values())
-        identity: list[object] = ["lines", list(files), *states(known, _WHAT)]
+        identity: list[object] = ["lines", list(files), *file_states(known, _WHAT)]
         lines = partial(_aligned, files)
     else:
         path = expanded(paths)
         known = [path]
-        identity = ["table", *states(known, _WHAT)]
+        identity = ["table", *file_states(known, _WHAT)]
         lines = partial(_table, path)
     place = ", ".join(map(str, known))
     source = Source(

@@ -1,0 +1,44 @@
+"""The seam to vectors that were made elsewhere: whoever has them by id can be evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+
+from beir_hybrid.collections.texts import Texts
+from beir_hybrid.evaluation.plan import GridRows
+
+
+class VectorsById(Protocol):
+    """Vectors of texts by their ids, as an index or a file holds them."""
+
+    @property
+    def score_function(self) -> str:
+        """`cos_sim` or `dot`: what ranks them as they are meant to be."""
+
+    def of(self, texts: Texts, among: Texts, languages: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Shape (texts, dimension): the vector of each text.
+
+        Args:
+            among: All texts that there may be vectors of.
+            languages: What the numbers of the texts' languages mean.
+
+        Raises:
+            BeirHybridError: a text has none; there is one of a text that is not `among` them.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """What a result must carry about them."""
+
+
+def of_part(vectors: VectorsById, part: GridRows, side: Literal["queries", "passages"]) -> npt.NDArray[np.float32]:
+    """The vectors of the questions or the passages that a grid needs."""
+    return vectors.of(getattr(part.collection, side), getattr(part.whole, side), part.whole.languages)
+
+
+def is_by_id(vectors: Any) -> TypeGuard[VectorsById]:
+    """Whether these are looked up by id; else they are an array, in the collection's order."""
+    return callable(getattr(vectors, "of", None))
