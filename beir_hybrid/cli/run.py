@@ -99,7 +99,7 @@ def run_training(
                 tell(run.best(trainer, work))
             encoder.model.max_seq_length = run.own_maximum
             processes.wait()  # the others may still be reading the best checkpoint
-            processes.first(lambda: _save(trainer, output, replace))
+            _save(trainer, output, replace, processes)
     except (SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
             raise
@@ -120,9 +120,16 @@ def _train(trainer: HybridTrainer, checkpoint: Path | None) -> None:
     trainer._load_from_checkpoint(str(checkpoint))
 
 
-def _save(trainer: HybridTrainer, output: Path, replace: bool) -> None:
-    with atomic_folder(output, replace=replace, new=not replace) as temporary:
-        trainer.save_model(str(temporary))
+def _save(trainer: HybridTrainer, output: Path, replace: bool, processes: Processes) -> None:
+    def write() -> None:
+        if whole is not None:
+            with atomic_folder(output, replace=replace, new=not replace) as temporary:
+                trainer.write_model(whole, str(temporary))
+
+    with trainer.whole_model() as whole:
+        processes.first(write)
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub(commit_message="Model save", revision=trainer.args.hub_revision)
 
 
 def tokenizer_digest(model: SentenceTransformer) -> str:
@@ -190,8 +197,8 @@ class _Run:
             trainer = HybridTrainer(model, args, data, callbacks=[callback], evaluator=evaluator)
         except (ValueError, ImportError) as error:
             raise BeirHybridError(f"a setting of the training is wrong: {error}") from error
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-            raise BeirHybridError("a model cut into parts (FSDP, DeepSpeed) is not supported; leave that setting out.")
+        if trainer.is_deepspeed_enabled:
+            raise BeirHybridError("DeepSpeed is not supported; leave it out, or use --set fsdp=true.")
         return trainer
 
     def _arguments(self, work: Path, evaluator: _Dev | None, arguments: Mapping[str, Any]) -> HybridTrainingArguments:
@@ -251,6 +258,8 @@ class _Run:
             else "checkpoints: none",
             f"output:      {self.output}",
         ]
+        if trainer.is_fsdp_enabled:
+            lines.insert(-2, f"sharding:    FSDP 2, each of {count} processes keeps its part of the model")
         if self.dev is not None:
             lines.insert(-1, f"dev:         {self.dev.name} at each checkpoint; the best by AP becomes the model")
         return "\n".join(lines)

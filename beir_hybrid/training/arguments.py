@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sentence_transformers import SentenceTransformerTrainingArguments
 
@@ -12,6 +12,7 @@ from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.training.loss import EXPLICIT_ONLY, IN_BATCH, check_settings
 from beir_hybrid.training.mixing import HYBRID, check_pairs, check_shares, mixture
 from beir_hybrid.training.schedule import check_schedule
+from beir_hybrid.training.sharding import check_config
 
 
 @dataclass
@@ -41,6 +42,8 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
         prompts: One string for both sides, or {"query": ..., "passage": ...} ("document" is the same as "passage");
             when not given, the model's own prompts of these names.
         per_device_eval_batch_size: Also decides how hard the held-out loss is, since negatives come from the batch.
+        fsdp: True: each process keeps only its part of the model (FSDP 2), as accelerate and torch do it, on CPUs too.
+        fsdp_config: Further settings for it, by their names in transformers.
         seed, data_seed: The batches are drawn from `data_seed`, or `seed` where that is not given.
 
     Raises:
@@ -70,6 +73,7 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
     per_device_eval_batch_size: int = 32
     logging_steps: float = 10
     report_to: str | list[str] | None = "none"
+    fsdp: bool | str | list[str] | None = None  # type: ignore[assignment]  # what it may be, and not as it is declared
 
     def __post_init__(self) -> None:
         mixture(self.batching, self.alpha)
@@ -94,6 +98,8 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
             if value is not None and value < 0:
                 raise BeirHybridError(f"{name} is {value}; seeds start at 0.")
         super().__post_init__()  # type: ignore[no-untyped-call]
+        if self.fsdp:
+            check_config(cast("dict[str, Any]", self.fsdp_config))
 
     @property
     def loss_settings(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 CHUNKS = 4
@@ -17,7 +18,8 @@ def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
 
     On a CPU, where padding costs as much as text, rows of like length are run together in a few chunks, each cut to its
     longest: batches are drawn without regard to length, and most of a plain batch would be padding. The embeddings are
-    the same but for rounding and the draw of dropout.
+    the same but for rounding and the draw of dropout. Of a sharded model every run gathers all weights, and all
+    processes must come to as many runs: it takes a batch at once.
     """
     mask = features.get("attention_mask")
     if mask is None or mask.device.type != "cpu":
@@ -27,7 +29,7 @@ def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
     checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
     with contextlib.nullcontext() if checkpointing else _cpu_attention():
         # Texts that end where the padding begins; else what is cut off would not be padding.
-        if len(mask) < 2 * CHUNKS or not bool(mask[:, 0].all()):
+        if len(mask) < 2 * CHUNKS or isinstance(model, FSDPModule) or not bool(mask[:, 0].all()):
             return _run(model, features)
         lengths = mask.sum(dim=1)
         order = torch.argsort(lengths, stable=True)

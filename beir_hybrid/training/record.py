@@ -58,6 +58,7 @@ def training_record(trainer: HybridTrainer) -> dict[str, Any]:
         "batch_size": args.train_batch_size,
         "processes": trainer.accelerator.num_processes,
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "fsdp": args.fsdp_config if args.fsdp else None,
         "precision": trainer.accelerator.mixed_precision,
         "device": trainer.accelerator.device.type,
         "learning_rate": args.learning_rate,

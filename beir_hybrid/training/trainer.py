@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate.utils import DistributedType  # type: ignore[import-untyped]
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
@@ -26,6 +25,7 @@ from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.record import RECORD, HybridModelCardCallback, training_record
 from beir_hybrid.training.rows import HybridDataCollator, PairDataset, as_dataset, training_prompts
 from beir_hybrid.training.schedule import AdaptiveAlpha, read_schedule
+from beir_hybrid.training.sharding import ShardingTrainer
 
 TrainingData = (
     ParallelPairs
@@ -38,7 +38,7 @@ TrainingData = (
 _ADAPTIVE_STATE = "alpha.json"
 
 
-class HybridTrainer(SentenceTransformerTrainer):
+class HybridTrainer(ShardingTrainer):
     """A SentenceTransformerTrainer whose training (and held-out) data are parallel pairs.
 
     Callbacks, evaluators, saving, resuming, mixed precision and torchrun are sentence-transformers' own. Beside every
@@ -87,12 +87,6 @@ class HybridTrainer(SentenceTransformerTrainer):
             loss=loss,
             **others,
         )
-        if args.fsdp and self.accelerator.distributed_type != DistributedType.FSDP:
-            raise BeirHybridError(
-                f"fsdp is asked for, and accelerate has made this run {self.accelerator.distributed_type.value}: it "
-                "shards over several GPUs only. Leave it out; mini_batch_size, gradient_checkpointing, "
-                "freeze_embeddings and LoRA save memory everywhere."
-            )
         # Now rather than in the first step: what is wrong with the data or the settings is said before anything starts.
         for dataset, size in ((training, args.train_batch_size), (held_out, args.eval_batch_size)):
             if dataset:
@@ -224,9 +218,9 @@ class HybridTrainer(SentenceTransformerTrainer):
             self._kind_losses.clear()
         super().log(logs, start_time)
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        super().save_model(output_dir, _internal_call)
-        self.write_record(output_dir)
+    def write_model(self, model: SentenceTransformer, folder: str | None = None) -> None:
+        super().write_model(model, folder)
+        self.write_record(folder)
 
     def write_record(self, folder: str | None = None) -> None:
         """Write `hybrid_training.json` into `folder` (the output folder when not given), on one process."""
@@ -238,8 +232,8 @@ class HybridTrainer(SentenceTransformerTrainer):
         if self._adaptive is not None and self.is_world_process_zero():
             write_json(folder / _ADAPTIVE_STATE, self._adaptive.state())
 
-    def _load_from_checkpoint(self, checkpoint_path: str, *others: Any) -> None:
-        super()._load_from_checkpoint(checkpoint_path, *others)
+    def _load_from_checkpoint(self, checkpoint_path: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(checkpoint_path, model)
         path = Path(checkpoint_path) / _ADAPTIVE_STATE
         if path.is_file():
             self._resumed_state = read_json(path, "the state of an adaptive alpha")
