@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _Runs = Annotated[
     list[str] | None,
     typer.Option(
-        help="Runs of another system, NAME=FOLDER, with a TREC run for each setting (xquad-r.cross.en-de.trec); may be "
-        "repeated.",
+        help="Runs of another system, NAME=FOLDER, with a run for each setting: TREC (xquad-r.cross.en-de.trec, .gz) "
+        "or BEIR's results (.json). May be repeated.",
         metavar="NAME=FOLDER",
         show_default=False,
     ),

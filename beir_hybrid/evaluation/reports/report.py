@@ -11,7 +11,7 @@ from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.comparing.pairing import System
 from beir_hybrid.evaluation.figures import AVERAGED_KINDS, Figure, Results, check_comparable, combine, lower_is_better
 from beir_hybrid.evaluation.reports import heat_map
-from beir_hybrid.evaluation.reports.tables import NONE, Table, csv_text, signed
+from beir_hybrid.evaluation.reports.tables import NONE, Table, csv_text, line_of, signed
 from beir_hybrid.files import write_text
 
 _KIND_WORDS = {
@@ -198,10 +198,15 @@ def _of_collection(references: Iterable[Results], collection: str) -> list[Resul
 
 
 def _origins(shown: Iterable[Results]) -> str:
-    """What the column `origin` says, and which publications the table quotes."""
+    """What the column `origin` says, which publications the table quotes, and what BM25 had no analyzer for."""
+    shown = list(shown)
     papers = dict.fromkeys(one.provenance["published"] for one in shown if "published" in one.provenance)
     words = "ours: trained and measured here; baseline: measured here, trained elsewhere or not at all"
-    return f"{words}; published: {'; '.join(papers)}." if papers else f"{words}."
+    words = f"{words}; published: {'; '.join(papers)}." if papers else f"{words}."
+    for one in shown:
+        if without := (one.provenance.get("encoder") or {}).get("without_analyzer"):
+            words += f" {one.label} has no analyzer for {', '.join(without)}: plain words there."
+    return words
 
 
 def _columns(results: Sequence[Results]) -> list[tuple[str, str]]:
@@ -250,13 +255,11 @@ def _data_words(provenance: Mapping[str, Any]) -> str:
 
 def _system_words(results: Results) -> str:
     provenance = results.provenance
-    encoder = "; ".join(f"{name}: {value}" for name, value in provenance.get("encoder", {}).items())
-    words = [f"**{results.label}** on {results.collection}."]
-    if encoder:
-        words.append(f"Encoder: {encoder}.")
+    words = [f"**{results.label}** on {results.collection}.\n"]
+    words += [f"- {name}: {line_of(value)}" for name, value in (provenance.get("encoder") or {}).items()]
     if "score_function" in provenance:
-        words.append(f"Score: {provenance['score_function']} of {provenance['dimensions']} dimensions.")
-    return " ".join(words)
+        words.append(f"- score: {provenance['score_function']} of {provenance['dimensions']} dimensions")
+    return "\n".join(words).rstrip()
 
 
 def _reproduce_words(results: Sequence[Results]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 NONE, MINUS = "–", "\u2212"
 ORIGIN = "origin"
@@ -140,3 +142,18 @@ def _latex(text: str) -> str:
 
 def _latex_row(cells: Sequence[str]) -> str:
     return " & ".join(map(_latex, cells)) + r" \\"
+
+
+def line_of(value: Any) -> str:
+    """A value as a line: the parts of a flat mapping or list as they are, what is nested deeper as JSON."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping) and not any(isinstance(own, Mapping) for own in value.values()):
+        return "; ".join(f"{key}: {line_of(own)}" for key, own in value.items())
+    if isinstance(value, (list, tuple)) and not any(isinstance(own, Mapping) for own in value):
+        return ", ".join(map(line_of, value))
+    if isinstance(value, (Mapping, list, tuple)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return "none" if value is None else str(value)

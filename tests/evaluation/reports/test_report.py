@@ -213,6 +213,14 @@ def test_origins_have_signs_and_rules():
     assert [number for number, line in enumerate(rules) if line == r"\midrule"] == [1, 3, 6]
 
 
+def test_languages_without_an_analyzer_are_named():
+    about = {"engine": "Lucene", "analyzers": {"de": "a.German", "el": "plain words"}, "without_analyzer": ["el", "th"]}
+    one = replace(results("BM25", 1), provenance={**ONE.provenance, "encoder": about})
+    assert "BM25 (hybrid) has no analyzer for el, th: plain words there." in summary([one]).note
+    text = markdown([one])
+    assert "- analyzers: de: a.German; el: plain words\n- without_analyzer: el, th" in text
+
+
 def test_notes_are_said_once():
     first, second = (Table(title, ("a",), (), note=note) for title, note in (("1", "All."), ("2", "All. More.")))
     assert [one.note for one in notes_once([first, second, first])] == ["All.", "More.", ""]

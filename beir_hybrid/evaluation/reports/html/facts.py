@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from beir_hybrid.evaluation.comparing.pairing import System
 from beir_hybrid.evaluation.figures import Results
 from beir_hybrid.evaluation.measures.names import DEFAULT
+from beir_hybrid.evaluation.reports.tables import line_of
 
 _DATA = {
     "collection": "Collection", "origin": "Origin", "licence": "Licence", "citation": "Citation",
@@ -39,7 +38,7 @@ def data_facts(results: Results) -> tuple[tuple[str, str], ...]:
     provenance = results.provenance
     if "digest" not in provenance:
         return ()
-    return tuple((term, _text(provenance[name])) for name, term in _DATA.items() if provenance.get(name))
+    return tuple((term, line_of(provenance[name])) for name, term in _DATA.items() if provenance.get(name))
 
 
 def system_facts(system: System, label: str) -> Iterator[Facts]:
@@ -49,9 +48,11 @@ def system_facts(system: System, label: str) -> Iterator[Facts]:
         for name, term in _SYSTEM.items():
             value = run.provenance.get(name)
             if name == "encoder" and isinstance(value, Mapping):
-                rows += [(_ENCODER.get(key, _words(key)), _text(own)) for key, own in value.items() if own is not None]
+                rows += [
+                    (_ENCODER.get(key, _words(key)), line_of(own)) for key, own in value.items() if own is not None
+                ]
             elif value not in (None, ""):
-                rows.append((term or _words(name), _text(value)))
+                rows.append((term or _words(name), line_of(value)))
         which = f", run {number} of {len(system.runs)}" if len(system.runs) > 1 else ""
         yield Facts(f"{label} on {run.collection}{which}", run.origin, tuple(rows))
 
@@ -106,18 +107,3 @@ def _choices(results: Results) -> Iterator[str]:
 
 def _words(name: str) -> str:
     return name.replace("_", " ").capitalize()
-
-
-def _text(value: Any) -> str:
-    """A value as a line: the parts of a flat mapping or list as they are, what is nested deeper as JSON."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, Mapping) and not any(isinstance(own, Mapping) for own in value.values()):
-        return "; ".join(f"{key}: {_text(own)}" for key, own in value.items())
-    if isinstance(value, (list, tuple)) and not any(isinstance(own, Mapping) for own in value):
-        return ", ".join(map(_text, value))
-    if isinstance(value, (Mapping, list, tuple)):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return "none" if value is None else str(value)
