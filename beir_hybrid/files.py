@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from beir_hybrid.errors import BeirHybridError
 
@@ -226,3 +229,18 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def let_go(array: Any) -> None:
+    """Drop the pages of a mapped file that were read: they count as this process's memory until then.
+
+    Reading a corpus a block at a time would else seem to take all of it. Does nothing to anything else, nor where
+    something could have been written to the pages.
+    """
+    if not isinstance(array, np.memmap) or array.mode != "r" or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -130,6 +130,30 @@ def take(values: Sequence[str], rows: IntArray) -> list[str]:
     return found
 
 
+def first_of_equal(texts: Sequence[str]) -> tuple[Sequence[str], IntArray | None]:
+    """The different texts in order of appearance, and which of them each text is; None if all are different.
+
+    Holds 16 bytes of a hash for each text, not the texts.
+    """
+    hashes = np.empty((len(texts), 2), dtype="<u8")
+    row_bytes = hashes.view(np.uint8).reshape(len(texts), 16)
+    for start in range(0, len(texts), _BLOCK):
+        block = texts[start : start + _BLOCK]
+        found = b"".join(
+            hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in block
+        )
+        row_bytes[start : start + len(block)] = np.frombuffer(found, dtype=np.uint8).reshape(-1, 16)
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: of equal ones the first text comes first
+    begins = np.ones(len(order), dtype=np.bool_)
+    begins[1:] = (hashes[order[1:]] != hashes[order[:-1]]).any(axis=1)
+    if begins.all():
+        return texts, None
+    first = np.empty_like(order)
+    first[order] = order[begins][np.cumsum(begins) - 1]
+    rows, place = np.unique(first, return_inverse=True)
+    return Some(texts, rows), place
+
+
 @dataclass(frozen=True, eq=False)
 class Relevance:
     """Query row -> its judged passage rows, ascending: `passages[start[q] : start[q + 1]]`.

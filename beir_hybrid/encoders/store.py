@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from beir_hybrid.encoders.shards import check_shard, count_shards, find_shards, load_array, load_shard, read_manifest
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.files import let_go
 
 FloatArray = npt.NDArray[np.float32]
 SHARD_ROWS = 16_384
@@ -132,7 +133,9 @@ class EmbeddingStore:
     def blocks(self) -> Iterator[tuple[int, FloatArray]]:
         """All rows, in order: the first row of each shard, and the shard. One of float32 is the mapped file itself."""
         for number in range(-(-len(self) // self._shard_rows)):
-            yield number * self._shard_rows, np.asarray(self._shard(number), dtype=np.float32)
+            shard = self._shard(number)
+            yield number * self._shard_rows, np.asarray(shard, dtype=np.float32)
+            let_go(shard)
 
     def verify(self) -> None:
         """Compare every shard's bytes with its SHA-256.
@@ -161,8 +164,10 @@ class EmbeddingStore:
         found = np.empty((max(stop - start, 0), self.dimension), dtype=np.float32)
         while start < stop:
             number, first = divmod(start, self._shard_rows)
-            part = self._shard(number)[first : first + stop - start]
+            shard = self._shard(number)
+            part = shard[first : first + stop - start]
             found[len(found) - (stop - start) :][: len(part)] = part
+            let_go(shard)
             start += len(part)
         return found
 
@@ -173,5 +178,7 @@ class EmbeddingStore:
         numbers = rows[order] // self._shard_rows
         for places in np.split(order, np.flatnonzero(np.diff(numbers)) + 1) if len(rows) else []:
             number = int(rows[places[0]]) // self._shard_rows
-            found[places] = self._shard(number)[rows[places] - number * self._shard_rows]
+            shard = self._shard(number)
+            found[places] = shard[rows[places] - number * self._shard_rows]
+            let_go(shard)
         return found

@@ -9,23 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting
 from beir_hybrid.collections.names import may_be_of_one
-from beir_hybrid.collections.texts import IntArray, Texts
+from beir_hybrid.collections.texts import IntArray, first_of_equal
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.evaluation.averages import SettingValues, figures_of, query_figures
 from beir_hybrid.evaluation.by_id import VectorsById, is_by_id, of_part
 from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, package_versions
 from beir_hybrid.evaluation.measures import setting_ranks, values
 from beir_hybrid.evaluation.plan import GridPlan, GridRows, Measures, needed_rows, plan_grid
+from beir_hybrid.evaluation.text_vectors import Placed, TextVectors, as_vectors
 from beir_hybrid.evaluation.write_runs import write_runs
 from beir_hybrid.retrieval.search import Progress, RelevantRanks, relevant_ranks
 
 if TYPE_CHECKING:
     from beir_hybrid.encoders.dense import Side
+    from beir_hybrid.encoders.store import EmbeddingStore
 
 
 class Encoder(Protocol):
@@ -89,21 +90,23 @@ def evaluate_grid(
     started = time.perf_counter()
     options = {"batch_size": batch_size, "show_progress_bar": progress}
 
-    def ask(texts: list[str]) -> Any:
+    def ask(texts: Sequence[str]) -> Any:
         if embeddings is not None:
             return _kept(encoder, texts, "query", Path(embeddings), progress)
-        return encoder.encode_queries(texts, **options)
+        return encoder.encode_queries(list(texts), **options)
 
-    def find(texts: list[str]) -> Any:
+    def find(texts: Sequence[str]) -> Any:
         if embeddings is not None:
             return _kept(encoder, texts, "passage", Path(embeddings), progress)
         return encoder.encode_corpus([{"title": "", "text": text} for text in texts], **options)
 
-    if passage_vectors is not None:  # first, for they may not fit the collection
-        found, passages_encoded = of_part(passage_vectors, part, "passages"), 0
-    asked, queries_encoded = _encode_once(questions, ask)
-    if passage_vectors is None:
-        found, passages_encoded = _encode_once(list(passages.full_texts), find)
+    # What is there already comes first, for it may not fit the collection.
+    found = None if passage_vectors is None else Placed(of_part(passage_vectors, part, "passages"), None)
+    asked = _encode_once(questions, ask)
+    passages_encoded = 0
+    if found is None:
+        found = _encode_once(passages.full_texts, find)
+        passages_encoded = len(found.vectors)
     seconds = time.perf_counter() - started
     results = _read_out(
         asked,
@@ -119,7 +122,7 @@ def evaluate_grid(
     provenance = dict(results.provenance)
     timing = {"encode_seconds": round(seconds, 3), **provenance.pop("timing")}
     provenance["encoder"] = about or {"class": type(encoder).__qualname__}
-    provenance["texts_encoded"] = {"queries": queries_encoded, "passages": passages_encoded}
+    provenance["texts_encoded"] = {"queries": len(asked.vectors), "passages": passages_encoded}
     if passage_vectors is not None:
         provenance["passage_vectors"] = passage_vectors.describe()
     return replace(results, provenance={**provenance, "timing": timing})
@@ -142,9 +145,10 @@ def grid_from_embeddings(
     """Read out every setting from vectors that are there already.
 
     Args:
-        query_vectors: Shape (queries, dimensions), of all of the collection's questions in its order; or vectors by id,
-            in any order, as `beir_hybrid.anserini.reading.read_vectors` gives them.
-        passage_vectors: Shape (passages, dimensions), or by id, likewise.
+        query_vectors: Shape (queries, dimensions), of all of the collection's questions in its order: an array, a
+            mapped file, a tensor or an EmbeddingStore; or vectors by id, in any order, as
+            `beir_hybrid.anserini.reading.read_vectors` gives them.
+        passage_vectors: Shape (passages, dimensions), or by id, likewise. They are read a block at a time.
         score_function: "cos_sim" normalises the vectors, "dot" takes them as they are. By default what an index that
             the passages come from ranks by, else "cos_sim".
         runs, depth: As for `evaluate_grid`.
@@ -157,13 +161,13 @@ def grid_from_embeddings(
     given = {"query_vectors": query_vectors, "passage_vectors": passage_vectors}
     by_id = {name: vectors for name, vectors in given.items() if is_by_id(vectors)}
     if "query_vectors" in by_id:
-        asked = of_part(by_id["query_vectors"], part, "queries")
+        asked = Placed(of_part(by_id["query_vectors"], part, "queries"), None)
     else:
-        asked = _array(query_vectors, len(collection.queries))[part.query_rows]
+        asked = Placed.of(query_vectors, len(collection.queries), part.query_rows)
     if "passage_vectors" in by_id:
-        found = of_part(by_id["passage_vectors"], part, "passages")
+        found = Placed(of_part(by_id["passage_vectors"], part, "passages"), None)
     else:
-        found = _array(passage_vectors, len(collection.passages))[part.passage_rows]
+        found = Placed.of(passage_vectors, len(collection.passages), part.passage_rows)
     if score_function is None:
         score_function = getattr(by_id.get("passage_vectors"), "score_function", "cos_sim")
     blank = Figure(collection.name, system, batching, "", "", "", "", 0.0, 0)
@@ -173,8 +177,8 @@ def grid_from_embeddings(
 
 
 def _read_out(
-    query_vectors: npt.NDArray[Any],
-    passage_vectors: npt.NDArray[Any],
+    asked: Placed,
+    found: Placed,
     part: GridRows,
     plan: GridPlan,
     blank: Figure,
@@ -184,8 +188,8 @@ def _read_out(
     depth: int = 0,
 ) -> Results:
     normalise = score_function == "cos_sim"
-    query_vectors = _vectors(query_vectors, part.collection.queries, normalise)
-    passage_vectors = _vectors(passage_vectors, part.collection.passages, normalise)
+    query_vectors = TextVectors(asked.vectors, part.collection.queries, asked.place, normalise=normalise)
+    passage_vectors = TextVectors(found.vectors, part.collection.passages, found.place, normalise=normalise)
     started = time.perf_counter()
     with _bar(progress) as advance:
         ranks = relevant_ranks(query_vectors, passage_vectors, part.collection, advance)
@@ -196,7 +200,7 @@ def _read_out(
     provenance = {
         **data_provenance(part.whole),
         "score_function": score_function,
-        "dimensions": int(query_vectors.shape[1]),
+        "dimensions": query_vectors.shape[1],
         "measures": {kind: [str(measure) for measure in plan.measures[kind]] for kind in KINDS},
         "versions": package_versions(),
         "timing": {"rank_seconds": round(seconds, 3)},
@@ -215,17 +219,16 @@ def _values(
     return asked.query_rows, {str(measure): values(measure, asked.found) for measure in plan.measures[setting.kind]}
 
 
-def _encode_once(texts: Sequence[str], encode: Callable[[list[str]], Any]) -> tuple[npt.NDArray[Any], int]:
-    """Vectors of all the texts, and how many were encoded: equal texts share a vector."""
-    number: dict[str, int] = {}
-    rows = [number.setdefault(text, len(number)) for text in texts]
-    vectors = _array(encode(list(number)), len(number))
-    return vectors[rows], len(number)
+def _encode_once(texts: Sequence[str], encode: Callable[[Sequence[str]], Any]) -> Placed:
+    """Vectors of the texts: equal texts are encoded once and share a vector."""
+    different, place = first_of_equal(texts)
+    return Placed(as_vectors(encode(different), len(different)), place)
 
 
-def _kept(encoder: Encoder, texts: list[str], side: Side, folder: Path, progress: bool) -> npt.NDArray[np.float32]:
+def _kept(encoder: Encoder, texts: Sequence[str], side: Side, folder: Path, progress: bool) -> EmbeddingStore:
     """The vectors of texts from the folder, encoded first as far as they are not there."""
     from beir_hybrid.encoders.dense import DenseEncoder
+    from beir_hybrid.encoders.digests import texts_digest
     from beir_hybrid.encoders.storing import encode_to_store, store_for
 
     if not isinstance(encoder, DenseEncoder):
@@ -233,34 +236,9 @@ def _kept(encoder: Encoder, texts: list[str], side: Side, folder: Path, progress
             f"embeddings can be kept of a DenseEncoder alone, and this is a {type(encoder).__name__}: nothing says "
             "whether it would give the same ones again. Leave `embeddings` out."
         )
-    own = store_for(encoder, texts, side, folder)
-    return np.asarray(encode_to_store(encoder, texts, side, own, progress=progress))
-
-
-def _array(vectors: Any, texts: int) -> npt.NDArray[Any]:
-    if hasattr(vectors, "detach"):  # a torch tensor, on whatever device and in whatever precision
-        vectors = vectors.detach().cpu().float().numpy()
-    array = np.asarray(vectors)
-    if array.ndim != 2 or len(array) != texts:
-        raise BeirHybridError(
-            f"vectors of shape {array.shape} for {texts} texts; expected one row each, (texts, dimensions)."
-        )
-    return array
-
-
-def _vectors(vectors: npt.NDArray[Any], texts: Texts, normalise: bool) -> npt.NDArray[np.float32]:
-    """The vectors as float32, of length 1 where `normalise`."""
-    vectors = np.asarray(vectors, dtype=np.float32)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    wrong = np.flatnonzero(~np.isfinite(length) | (normalise & (length == 0)))
-    if len(wrong):
-        row = int(wrong[0])
-        what = "zero, so it has no cosine with any" if np.isfinite(length[row]) else "not finite"
-        raise BeirHybridError(
-            f"the vector of {texts.ids[row]!r} ({texts.texts[row][:60]!r}) is {what}; {len(wrong)} of {len(texts)} are "
-            "like this. Encode that text alone to see why (half precision may overflow)."
-        )
-    return np.asarray(vectors / length, dtype=np.float32) if normalise else vectors
+    digest = texts_digest(texts)
+    own = store_for(encoder, texts, side, folder, digest=digest)
+    return encode_to_store(encoder, texts, side, own, digest=digest, progress=progress)
 
 
 def _score_function(name: str) -> str:

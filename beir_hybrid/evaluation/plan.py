@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.collections.collection import KINDS, Kind, MultilingualCollection, Setting
-from beir_hybrid.collections.texts import IntArray, Texts
+from beir_hybrid.collections.texts import IntArray, Some, Texts
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.evaluation.measures import DEFAULT, defined_in, parse
 
@@ -139,4 +139,6 @@ def _is_in(collection: MultilingualCollection, texts: Texts, languages: set[str]
 
 
 def _rows(texts: Texts, kept: npt.NDArray[np.bool_]) -> Texts:
-    return texts.take(np.flatnonzero(kept))
+    rows = np.flatnonzero(kept)
+    titles = None if texts.titles is None else Some(texts.titles, rows)
+    return Texts(Some(texts.ids, rows), Some(texts.texts, rows), texts.language[rows], titles)

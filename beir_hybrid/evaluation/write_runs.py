@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from beir_hybrid.collections.collection import MultilingualCollection, Setting
 from beir_hybrid.collections.texts import take
 from beir_hybrid.evaluation.from_runs import run_name
+from beir_hybrid.evaluation.text_vectors import SomeVectors, TextVectors
 from beir_hybrid.files import check_writable
 from beir_hybrid.retrieval.runs import Run
 from beir_hybrid.retrieval.search import top_k
@@ -20,8 +20,8 @@ DEPTH = 1000
 
 
 def write_runs(
-    query_vectors: npt.NDArray[Any],
-    passage_vectors: npt.NDArray[Any],
+    query_vectors: TextVectors,
+    passage_vectors: TextVectors,
     collection: MultilingualCollection,
     settings: Iterable[Setting],
     folder: Path | str,
@@ -49,7 +49,10 @@ def write_runs(
         ids = take(collection.passages.ids, view.passage_rows)
         # One more where a question must not find itself.
         scores, found = top_k(
-            query_vectors[view.query_rows], passage_vectors[view.passage_rows], depth + (own is not None), ids
+            query_vectors[view.query_rows],
+            SomeVectors(passage_vectors, view.passage_rows),
+            depth + (own is not None),
+            ids,
         )
         queries = np.broadcast_to(view.query_rows[:, None], found.shape)
         passages = view.passage_rows[found]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import mmap
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.files import let_go
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -78,13 +78,13 @@ class Vectors:
     def block(self, start: int, stop: int) -> FloatArray:
         """A run of rows, as a copy."""
         block = np.array(self.source[start:stop], dtype=np.float32, order="C")
-        self._forget()
+        let_go(self.source)
         return block
 
     def rows(self, rows: IntArray) -> FloatArray:
         """Some rows, as a copy."""
         found = np.array(self.source[rows], dtype=np.float32, order="C")
-        self._forget()
+        let_go(self.source)
         return found
 
     def blocks(self, rows_at_once: int | None = None) -> Iterator[tuple[int, FloatArray]]:
@@ -109,18 +109,6 @@ class Vectors:
             f"row {row} of the {self.name} holds NaN or infinity; every number must be finite. "
             "Encode that text alone to see why (half precision may overflow)."
         )
-
-    def _forget(self) -> None:
-        # The pages of a mapped file that were read count as this process's memory until they are let go: searching a
-        # corpus would seem to take all of it. Only where nothing can have been written to them.
-        source = self.source
-        if not isinstance(source, np.memmap) or source.mode != "r" or not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        base: Any = source
-        while isinstance(base, np.ndarray):
-            base = base.base
-        if isinstance(base, mmap.mmap):
-            base.madvise(mmap.MADV_DONTNEED)
 
 
 def check_fit(queries: Vectors, passages: Vectors, passage_ids: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beir_hybrid.collections.texts import Chain, Offset, Relevance, RowMapping, Texts
+from beir_hybrid.collections.texts import Chain, Offset, Relevance, RowMapping, Texts, first_of_equal
 
 rows = st.lists(st.tuples(st.text(max_size=4), st.integers(0, 2)), unique=True, max_size=20)
 
@@ -86,3 +86,10 @@ def test_title_and_text_are_joined() -> None:
     titled = Texts(["a", "b"], ["one", "two"], language, titles=["T", ""])
     assert list(titled.full_texts) == ["T one", "two"]
     assert Texts(["a"], ["one"], language[:1]).full_texts[0] == "one"
+
+
+@given(st.lists(st.text(max_size=2), max_size=30))
+def test_equal_texts_have_one_place(found: list[str]) -> None:
+    different, place = first_of_equal(found)
+    assert list(different) == list(dict.fromkeys(found))
+    assert found == (list(different) if place is None else [different[row] for row in place.tolist()])

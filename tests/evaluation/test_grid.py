@@ -15,9 +15,12 @@ from beir_hybrid.collections.builder import CollectionBuilder, Judgement, judged
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.collections.readers.lareqa import read_lareqa
 from beir_hybrid.collections.texts import Texts
+from beir_hybrid.encoders.store import EmbeddingStore
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.grid import evaluate_grid, grid_from_embeddings
+from beir_hybrid.evaluation.text_vectors import TextVectors
 from beir_hybrid.retrieval.search import top_k
+from beir_hybrid.retrieval.vectors import Vectors
 
 LAREQA = Path(__file__).parents[3] / "shared" / "data" / "lareqa"
 
@@ -222,6 +225,60 @@ def apart(judgements: list[Judgement], queries: tuple[int, ...] = (0, 1)) -> Mul
     passages = Texts(("0", "1", "0", "1"), ("a", "b", "c", "d"), both, titles=("A", "", "C", ""))
     info = CollectionInfo("", "", "made by the tests")
     return judged_collection("apart", ("sw", "yo"), asked, passages, judgements, info, kinds=("mono",))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_vectors_are_read_from_a_file_a_block_at_a_time(tmp_path: Path, monkeypatch, dtype: str) -> None:
+    collection = toy(8)
+    generator = np.random.default_rng(0)
+    queries, passages = (
+        generator.standard_normal((len(texts), 8)).astype(dtype) for texts in (collection.queries, collection.passages)
+    )
+    paths = [tmp_path / "queries.npy", tmp_path / "passages.npy"]
+    for path, vectors in zip(paths, (queries, passages), strict=True):
+        np.save(path, vectors)
+    monkeypatch.setattr(Vectors, "rows_at_once", 5)
+    most: list[int] = []
+    read = TextVectors.__getitem__
+
+    def watched(self, key):
+        found = read(self, key)
+        most.append(len(found))
+        return found
+
+    monkeypatch.setattr(TextVectors, "__getitem__", watched)
+    for opened in ([EmbeddingStore.open(path) for path in paths], [np.load(path, mmap_mode="r") for path in paths]):
+        for settings in (None, ["cross/en-hi"]):
+            plain = grid_from_embeddings(queries, passages, collection, settings=settings)
+            most.clear()
+            assert grid_from_embeddings(*opened, collection, settings=settings).figures == plain.figures
+            assert max(most) <= len(collection.queries) < len(collection.passages)
+
+
+def test_graded_judgements_are_gains_as_pytrec_eval_has_them() -> None:
+    generator = np.random.default_rng(1)
+    both = np.repeat(np.arange(2, dtype=np.int16), 30)
+    asked = Texts(tuple(f"q{n}" for n in range(8)), ("?",) * 8, np.repeat(np.arange(2, dtype=np.int16), 4))
+    passages = Texts(tuple(f"d{n:02}" for n in range(60)), ("text",) * 60, both)
+    grades = generator.integers(-1, 4, (8, 60)) * (generator.random((8, 60)) < 0.2)
+    judged = [Judgement(q, f"d{p:02}", int(grades[q, p]), "") for q, p in zip(*np.nonzero(grades), strict=True)]
+    collection = judged_collection("graded", ("en", "de"), asked, passages, judged, CollectionInfo("", "", "a test"))
+    vectors = [generator.integers(-2, 3, (rows, 4)).astype(np.float32) for rows in (8, 60)]  # with ties
+    measures = ["nDCG@10", "nDCG", "AP(rel=2)", "R@5"]
+    results = grid_from_embeddings(*vectors, collection, measures=measures, score_function="dot")
+    assert collection.relevant.grades.max() == 3
+    for setting in collection.settings:
+        view = collection.view(setting)
+        scores = vectors[0][view.query_rows] @ vectors[1][view.passage_rows].T
+        run = {
+            q: dict(zip(view.corpus, row, strict=True)) for q, row in zip(view.queries, scores.tolist(), strict=True)
+        }
+        qrels = {query: dict(grades) for query, grades in view.qrels.items()}
+        for measure in measures:
+            (wanted,) = ir_measures.pytrec_eval.calc_aggregate(
+                [ir_measures.parse_measure(measure)], qrels, run
+            ).values()
+            assert results.value(setting=str(setting), measure=measure) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_languages_with_the_same_ids_are_evaluated_each_on_its_own() -> None:
