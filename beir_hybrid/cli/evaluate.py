@@ -168,6 +168,7 @@ def evaluate(
             )
         )
     results += [*([_of_bm25(data, plan, measure)] if bm25 else ()), *others]
+    results.sort(key=lambda one: one.origin == "ours")  # baselines first: differences are from the first system
     references = published_beside(results[0]) if published else ()
     if published and not references:
         typer.echo(f"No figures of {data.name} have been published, or none on the same text and languages.", err=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,17 @@ def test_bm25_beside_a_model(tiny_model: Path, data_dir: Path) -> None:
     assert result.exit_code == 0, result.output
     (row,) = (line.split() for line in result.output.splitlines() if line.strip().startswith("BM25"))
     assert float(row[3]) > 0.8  # BM25 ○ baseline AP
+
+
+def test_baselines_come_before_what_was_trained_here(tiny_model: Path, tmp_path: Path) -> None:
+    trained = tmp_path / "trained"
+    shutil.copytree(tiny_model, trained)
+    (trained / "hybrid_training.json").write_text('{"batching": "hybrid"}')
+    models = (trained, tiny_model, "--system", "mine", "--system", "tiny")
+    result = run("evaluate", *models, "--collection", "sample-test", "--languages", "en,de", "--setting", "mono")
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.output.splitlines() if "○" in line or "●" in line]
+    assert [row[:-2] for row in rows] == [["tiny", "○", "baseline"], ["mine", "(hybrid)", "●", "ours"]]
 
 
 def test_nothing_to_evaluate() -> None:
