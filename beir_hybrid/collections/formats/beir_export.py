@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -24,16 +22,15 @@ from beir_hybrid.collections.formats.beir_blocks import (
     query_blocks,
     query_prefix,
 )
+from beir_hybrid.collections.formats.hub_card import CARD, hub_card
 from beir_hybrid.collections.names import parse_name
 from beir_hybrid.collections.registry import available, is_path, load_collection, load_setting
 from beir_hybrid.errors import BeirHybridError, unknown
-from beir_hybrid.files import atomic_folder, check_target, write_json
+from beir_hybrid.files import atomic_folder, check_target, link_or_copy, write_json
 
 MANIFEST = "beir_hybrid.json"
 TARGET = ("a BEIR folder", MANIFEST)
 LAYOUTS = ("beir", "hub")
-# The hub's own names of licences; a card with another one says `other`.
-_HUB_LICENCES = {"apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0"}
 
 
 def load_beir(
@@ -180,10 +177,7 @@ def _write_beir(
         if (written := corpora.setdefault(view.setting.searched, corpus)) is corpus:
             _write_jsonl(corpus, passage_blocks(view), ("language",), advance)
         else:
-            try:
-                os.link(written, corpus)
-            except OSError:  # not every file system has hard links
-                shutil.copyfile(written, corpus)
+            link_or_copy(written, corpus)
         _write_jsonl(folder / "queries.jsonl", query_blocks(view), ("language", "item"))
         with open(folder / "qrels" / f"{split}.tsv", "w", encoding="utf-8", newline="") as stream:
             stream.write("query-id\tcorpus-id\tscore\n")
@@ -233,7 +227,9 @@ def _write_hub(root: Path, views: list[SettingView], split: str, every: bool, ad
         _write_parquet(queries, ("_id", "text", "language", "item"), query_blocks(view))
         _write_parquet(qrels, ("query-id", "corpus-id", "score"), judgement_blocks(view))
     manifest = manifest_of_all(views, split) if every else manifest_of(views[0], split)
-    (root / "README.md").write_text(_card(manifest, configs), encoding="utf-8", newline="")
+    title = manifest.get("setting") or manifest["collection"]
+    files_of = {name: [(split, path)] for name, split, path in configs}
+    (root / CARD).write_text(hub_card(title, manifest, files_of), encoding="utf-8", newline="")
     write_json(root / MANIFEST, manifest)
 
 
@@ -254,24 +250,3 @@ def _write_parquet(
             writer.write_table(pa.table(block, schema=schema), row_group_size=BLOCK)
             if advance is not None:
                 advance(len(block[columns[0]]))
-
-
-def _card(manifest: dict[str, Any], configs: list[tuple[str, str, str]]) -> str:
-    """`README.md` of a hub dataset."""
-    import yaml
-
-    licence = manifest["licence"]
-    code = re.sub(r" *\(.*\)", "", licence).lower().replace(" ", "-")
-    header: dict[str, Any] = {"license": code if code in _HUB_LICENCES else "other"}
-    if code not in _HUB_LICENCES:
-        header["license_name"] = licence
-    header["language"] = sorted({part.split("~")[0] for one in manifest["languages"] for part in one.split("+")})
-    header["configs"] = [
-        {"config_name": name, "data_files": [{"split": split, "path": path}]} for name, split, path in configs
-    ]
-    said = [("Licence", licence), ("From", manifest["origin"]), ("Cite", manifest["citation"])]
-    lines = [
-        f"# {manifest.get('setting') or manifest['collection']}",
-        *(f"{key}: {value}" for key, value in said if value),
-    ]
-    return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---\n\n" + "\n\n".join(lines) + "\n"
