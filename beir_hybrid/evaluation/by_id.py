@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, TypeGuard
 
-import numpy as np
-import numpy.typing as npt
-
-from beir_hybrid.collections.texts import Texts
+from beir_hybrid.collections.texts import IntArray, Texts
 from beir_hybrid.evaluation.plan import GridRows
+from beir_hybrid.evaluation.text_vectors import Placed
 
 
 class VectorsById(Protocol):
@@ -19,8 +17,12 @@ class VectorsById(Protocol):
     def score_function(self) -> str:
         """`cos_sim` or `dot`: what ranks them as they are meant to be."""
 
-    def of(self, texts: Texts, among: Texts, languages: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Shape (texts, dimension): the vector of each text.
+    @property
+    def vectors(self) -> Any:
+        """Anything whose rows can be read, of shape (rows, dimension)."""
+
+    def rows_of(self, texts: Texts, among: Texts, languages: Sequence[str]) -> IntArray:
+        """Shape (texts,): the row of each text.
 
         Args:
             among: All texts that there may be vectors of.
@@ -34,11 +36,12 @@ class VectorsById(Protocol):
         """What a result must carry about them."""
 
 
-def of_part(vectors: VectorsById, part: GridRows, side: Literal["queries", "passages"]) -> npt.NDArray[np.float32]:
+def of_part(vectors: VectorsById, part: GridRows, side: Literal["queries", "passages"]) -> Placed:
     """The vectors of the questions or the passages that a grid needs."""
-    return vectors.of(getattr(part.collection, side), getattr(part.whole, side), part.whole.languages)
+    some, among = getattr(part.collection, side), getattr(part.whole, side)
+    return Placed(vectors.vectors, vectors.rows_of(some, among, part.whole.languages))
 
 
 def is_by_id(vectors: Any) -> TypeGuard[VectorsById]:
     """Whether these are looked up by id; else they are an array, in the collection's order."""
-    return callable(getattr(vectors, "of", None))
+    return callable(getattr(vectors, "rows_of", None))

@@ -101,7 +101,7 @@ def evaluate_grid(
         return encoder.encode_corpus([{"title": "", "text": text} for text in texts], **options)
 
     # What is there already comes first, for it may not fit the collection.
-    found = None if passage_vectors is None else Placed(of_part(passage_vectors, part, "passages"), None)
+    found = None if passage_vectors is None else of_part(passage_vectors, part, "passages")
     asked = _encode_once(questions, ask)
     passages_encoded = 0
     if found is None:
@@ -160,12 +160,12 @@ def grid_from_embeddings(
     part = needed_rows(collection, plan)
     given = {"query_vectors": query_vectors, "passage_vectors": passage_vectors}
     by_id = {name: vectors for name, vectors in given.items() if is_by_id(vectors)}
-    if "query_vectors" in by_id:
-        asked = Placed(of_part(by_id["query_vectors"], part, "queries"), None)
+    if is_by_id(query_vectors):
+        asked = of_part(query_vectors, part, "queries")
     else:
         asked = Placed.of(query_vectors, len(collection.queries), part.query_rows)
-    if "passage_vectors" in by_id:
-        found = Placed(of_part(by_id["passage_vectors"], part, "passages"), None)
+    if is_by_id(passage_vectors):
+        found = of_part(passage_vectors, part, "passages")
     else:
         found = Placed.of(passage_vectors, len(collection.passages), part.passage_rows)
     if score_function is None:

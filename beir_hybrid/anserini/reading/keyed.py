@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from beir_hybrid.collections.texts import IntArray, Texts
 from beir_hybrid.encoders.store import EmbeddingStore
@@ -76,13 +75,6 @@ class KeyedVectors:
                 "that they are of, and name settings of it (--setting) for a part."
             )
         return rows
-
-    def of(self, texts: Texts, among: Texts, languages: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Shape (texts, dimension): the vector of each text. Arguments and errors are those of `rows_of`."""
-        rows = self.rows_of(texts, among, languages)
-        if np.array_equal(rows, np.arange(len(self))):
-            return np.asarray(self.vectors)
-        return self.vectors[rows]
 
     def _names(self, texts: Texts, languages: Sequence[str]) -> Sequence[str]:
         """What the texts are called here."""

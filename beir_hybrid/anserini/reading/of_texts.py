@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from beir_hybrid.collections.texts import Texts
+from beir_hybrid.collections.texts import IntArray, Texts
 from beir_hybrid.encoders.digests import texts_digest
 from beir_hybrid.encoders.store import EmbeddingStore
 from beir_hybrid.errors import BeirHybridError
@@ -28,8 +27,8 @@ class StoredByText:
     score_function: str = "cos_sim"
     note: str = ""
 
-    def of(self, texts: Texts, among: Texts, languages: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Shape (texts, dimension): the vector of each text.
+    def rows_of(self, texts: Texts, among: Texts, languages: Sequence[str]) -> IntArray:
+        """Shape (texts,): the row of each text.
 
         Raises:
             BeirHybridError: the store is neither of these texts nor of all that they are `among`.
@@ -40,7 +39,7 @@ class StoredByText:
             for listed in (full, list(dict.fromkeys(full))):
                 if len(listed) == len(self.vectors) and texts_digest(listed) == wanted:
                     row_of = {text: row for row, text in enumerate(listed)}
-                    return self.vectors[[row_of[text] for text in texts.full_texts]]
+                    return np.array([row_of[text] for text in texts.full_texts], dtype=np.int64)
         raise BeirHybridError(
             f"{self.source}: a store of {len(self.vectors)} embeddings of other texts; expected those of the "
             f"{len(texts)} texts that are evaluated, or of all {len(among)} of the collection, in its order."
