@@ -216,11 +216,11 @@ def test_a_full_disk_while_the_model_is_saved(
 ) -> None:
     from beir_hybrid.training.trainer import HybridTrainer
 
-    def full(self: Any, folder: str) -> None:
+    def full(self: Any, model: Any, folder: str) -> None:
         (Path(folder) / "model.safetensors").write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(HybridTrainer, "save_model", full)
+    monkeypatch.setattr(HybridTrainer, "write_model", full)
     said = refused(run("train", tiny_model, "--output", tmp_path / "m", "--steps", "1", "--batch-size", "8"))
     assert "No space left on device" in said
     assert not list(tmp_path.iterdir())
