@@ -13,12 +13,11 @@ import numpy.typing as npt
 from beir.retrieval.search import BaseSearch
 from beir.retrieval.search.dense import DenseRetrievalExactSearch
 
+from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.files import as_one_error
-from beir_hybrid.retrieval.best import top_k as search_top_k
+from beir_hybrid.retrieval.best import each_best
 from beir_hybrid.retrieval.vectors import FloatArray, Vectors
-
-_QUERIES_AT_ONCE = 4096
 
 
 class HybridExactSearch(BaseSearch):  # type: ignore[misc]
@@ -186,14 +185,19 @@ class HybridExactSearch(BaseSearch):  # type: ignore[misc]
         """Put the best documents into `results`, with the query `itself` or without."""
         known = set(documents)
         also = 0 if itself or known.isdisjoint(query_ids) else 1
-        scores, rows = search_top_k(asked, found, top_k + also, documents)
-        for start in range(0, len(query_ids), _QUERIES_AT_ONCE):  # lists of Python numbers take 8 times the memory
-            part = slice(start, start + _QUERIES_AT_ONCE)
-            for query, score, row in zip(query_ids[part], scores[part].tolist(), rows[part].tolist(), strict=True):
-                best = dict(zip([documents[one] for one in row], score, strict=True))
+        names = np.array(documents, dtype=object)
+
+        # Dicts take as long as the search: each is made by the thread that searched, while others search on.
+        def take(start: int, scores: FloatArray, rows: IntArray) -> None:
+            for query, score, row in zip(query_ids[start : start + len(rows)], scores, rows, strict=True):
+                best = dict(zip(names[row].tolist(), score.tolist(), strict=True))
                 if also and best.pop(query, None) is None and len(best) > top_k:
                     best.popitem()
                 self.results[query] = best
+
+        each_best(
+            Vectors.of(asked, "query vectors"), Vectors.of(found, "document vectors"), top_k + also, documents, take
+        )
 
 
 def _check(score_function: str) -> None:
@@ -201,7 +205,10 @@ def _check(score_function: str) -> None:
         raise unknown("score function", str(score_function), ("cos_sim", "dot"))
 
 
-def _document(record: Mapping[str, Any]) -> dict[str, Any]:
+def _document(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With a title and a text, which models take for granted."""
+    if record.get("title") is not None and record.get("text") is not None:
+        return record
     return {**record, "title": record.get("title") or "", "text": record.get("text") or ""}
 
 

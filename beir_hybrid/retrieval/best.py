@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,6 +27,10 @@ from beir_hybrid.retrieval.vectors import (
 _SCORES_AT_ONCE = 2**20
 _KEYS_AT_ONCE = 2**25
 _ROWS_SORTED_AT_ONCE = 256
+_BYTES_HELD = 2**27
+
+Take = Callable[[int, FloatArray, IntArray], None]
+Settle = Callable[[int, Keys], None]
 
 
 def top_k(
@@ -51,6 +55,25 @@ def top_k(
         BeirHybridError: the shapes do not fit, a vector is not finite, an id is used twice, or k or block is below 1.
     """
     asked, found = Vectors.of(queries, "query vectors"), Vectors.of(passages, "passage vectors")
+    shape = (len(asked), max(1, min(k, len(found))))
+    scores, rows = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.int64)
+
+    def take(start: int, some_scores: FloatArray, some_rows: IntArray) -> None:
+        part = slice(start, start + len(some_rows))
+        scores[part], rows[part] = some_scores, some_rows
+
+    each_best(asked, found, k, passage_ids, take, block)
+    return scores, rows
+
+
+def each_best(
+    asked: Vectors, found: Vectors, k: int, passage_ids: Sequence[str], take: Take, block: int = 16_384
+) -> None:
+    """As `top_k`, but hands over some queries' best as soon as they are known.
+
+    Args:
+        take: Called with the first of some queries, their scores and their rows; in no order, and in several threads.
+    """
     check_fit(asked, found, passage_ids)
     for name, value in (("k", k), ("block", block)):
         if value < 1:
@@ -62,47 +85,86 @@ def top_k(
     check_finite(asked, largest)
     equals = Equals.of(first, id_rank)
     k = min(k, len(found))
-    scores = np.empty((len(asked), k), dtype=np.float32)
-    rows = np.empty((len(asked), k), dtype=np.int64)
-    groups = min(k, equals.groups)
-    width = min(2 * groups + 32, equals.groups)
-    step = max(_ROWS_SORTED_AT_ONCE, _KEYS_AT_ONCE // width)
+    search = _Search(asked, found, equals, min(k, equals.groups), block)
+
+    def settle(start: int, keys: Keys) -> None:
+        take(start, *equals.passages(keys, k))
+
     with workers() as pool:
-        for start in range(0, len(asked), step):
-            best = _Best(min(step, len(asked) - start), groups, width)
-            _search(asked, start, found, equals, best, block, pool)
-
-            def settle(begin: int, start: int = start, best: _Best = best) -> None:
-                part = slice(begin, begin + _ROWS_SORTED_AT_ONCE)
-                settled = slice(start + begin, min(start + part.stop, start + step))
-                scores[settled], rows[settled] = equals.passages(best.ordered(part), k)
-
-            list(pool.map(settle, range(0, len(best), _ROWS_SORTED_AT_ONCE)))
-    return scores, rows
+        if 4 * len(found) * found.dimensions <= _BYTES_HELD:
+            search.by_queries(settle, pool)
+        else:
+            search.by_passages(settle, pool)
 
 
-def _search(
-    asked: Vectors, first: int, found: Vectors, equals: Equals, best: _Best, block: int, pool: ThreadPoolExecutor
-) -> None:
-    """Search for the queries from `first` on, as many as `best` has room for, in one pass over the passages."""
-    # Wide blocks for a large k: the first block bounds what the others can add, and choosing among few costs little.
-    wide = int(np.clip(8 * best.k, 2048, 8192))
-    tall = max(32, min(_SCORES_AT_ONCE // wide, -(-len(best) // threads())))
-    own = threading.local()
-    for start, vectors in found.blocks(block):
-        ranks = equals.group_rank[start : start + len(vectors)]
-        if not (ranks >= 0).all():  # copies are not scored: their group's first row is
-            vectors, ranks = vectors[ranks >= 0], ranks[ranks >= 0]
+class _Search:
+    """The keys of the best `k` groups of equal passages, for each query."""
 
-        def score(begin: int, vectors: FloatArray = vectors, ranks: IntArray = ranks) -> None:
-            if not hasattr(own, "memory"):
-                own.memory = np.empty(_SCORES_AT_ONCE, dtype=np.float32)
-            some = asked.block(first + begin, first + min(begin + tall, len(best)))
-            for at in range(0, len(vectors), wide):
-                part = slice(at, at + wide)
-                best.add(begin, products(some, vectors[part], own.memory, True), ranks[part])
+    def __init__(self, asked: Vectors, found: Vectors, equals: Equals, k: int, block: int) -> None:
+        self._asked, self._found, self._equals, self._k, self._block = asked, found, equals, k, block
+        self._width = min(2 * k + 32, equals.groups)
+        # Wide blocks for a large k: the first bounds what the others can add, and choosing among few costs little.
+        self._wide = int(np.clip(8 * k, 2048, 8192))
+        self._own = threading.local()
 
-        list(pool.map(score, range(0, len(best), tall)))
+    def by_queries(self, settle: Settle, pool: ThreadPoolExecutor) -> None:
+        """Each thread takes some queries at a time through all passages, which memory holds."""
+        blocks = list(self._blocks())
+        tall = self._tall(len(self._asked))
+
+        def search(start: int) -> None:
+            some = self._asked.block(start, min(start + tall, len(self._asked)))
+            best = _Best(len(some), self._k, self._width)
+            for vectors, ranks in blocks:
+                self._add(best, 0, some, vectors, ranks)
+            settle(start, best.ordered(slice(None)))
+
+        list(pool.map(search, range(0, len(self._asked), tall)))
+
+    def by_passages(self, settle: Settle, pool: ThreadPoolExecutor) -> None:
+        """The passages pass a block at a time, once for as many queries as memory has room for."""
+        step = max(_ROWS_SORTED_AT_ONCE, _KEYS_AT_ONCE // self._width)
+        for first in range(0, len(self._asked), step):
+            best = _Best(min(step, len(self._asked) - first), self._k, self._width)
+            tall = self._tall(len(best))
+            for vectors, ranks in self._blocks():
+
+                def add(
+                    begin: int,
+                    best: _Best = best,
+                    first: int = first,
+                    tall: int = tall,
+                    vectors: FloatArray = vectors,
+                    ranks: IntArray = ranks,
+                ) -> None:
+                    some = self._asked.block(first + begin, first + min(begin + tall, len(best)))
+                    self._add(best, begin, some, vectors, ranks)
+
+                list(pool.map(add, range(0, len(best), tall)))
+
+            def order(begin: int, best: _Best = best, first: int = first) -> None:
+                settle(first + begin, best.ordered(slice(begin, begin + _ROWS_SORTED_AT_ONCE)))
+
+            list(pool.map(order, range(0, len(best), _ROWS_SORTED_AT_ONCE)))
+
+    def _tall(self, queries: int) -> int:
+        """How many queries are scored at once."""
+        return max(32, min(_SCORES_AT_ONCE // self._wide, -(-queries // threads())))
+
+    def _blocks(self) -> Iterator[tuple[FloatArray, IntArray]]:
+        """The passages that differ from all before them, and the id ranks that their groups stand under."""
+        for start, vectors in self._found.blocks(self._block):
+            ranks = self._equals.group_rank[start : start + len(vectors)]
+            first = ranks >= 0
+            yield (vectors, ranks) if first.all() else (vectors[first], ranks[first])
+
+    def _add(self, best: _Best, begin: int, some: FloatArray, vectors: FloatArray, ranks: IntArray) -> None:
+        """Add the scores of some queries, from `begin` on in `best`, for a block of passages."""
+        if not hasattr(self._own, "memory"):
+            self._own.memory = np.empty(_SCORES_AT_ONCE, dtype=np.float32)
+        for at in range(0, len(vectors), self._wide):
+            part = slice(at, at + self._wide)
+            best.add(begin, products(some, vectors[part], self._own.memory, True), ranks[part])
 
 
 class _Best:

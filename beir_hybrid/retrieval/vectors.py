@@ -28,6 +28,8 @@ FloatArray = npt.NDArray[np.float32]
 # past OpenBLAS's limit for small matrices.
 _NARROWEST = (32, 512)
 _BYTES_AT_ONCE = 2**25
+_NUMBERS_HASHED = 32
+_ROWS_HASHED_AT_ONCE = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +78,12 @@ class Vectors:
         return max(256, _BYTES_AT_ONCE // (4 * self.dimensions))
 
     def block(self, start: int, stop: int) -> FloatArray:
-        """A run of rows, as a copy."""
-        block = np.array(self.source[start:stop], dtype=np.float32, order="C")
-        let_go(self.source)
-        return block
+        """A run of rows, to be read only: of an array in memory it is a view."""
+        if isinstance(self.source, np.memmap):
+            block = np.array(self.source[start:stop], dtype=np.float32, order="C")
+            let_go(self.source)
+            return block
+        return np.ascontiguousarray(self.source[start:stop], dtype=np.float32)
 
     def rows(self, rows: IntArray) -> FloatArray:
         """Some rows, as a copy."""
@@ -148,29 +152,52 @@ def first_equal(vectors: Vectors) -> tuple[IntArray, float]:
     Raises:
         BeirHybridError: a vector is not finite.
     """
-    # One hash a row, as sorting the rows themselves would copy the corpus; equal hashes are compared in full.
-    words = np.random.default_rng(0).integers(1, 2**63, size=vectors.dimensions, dtype=np.uint64) * 2 + 1
+    # Hashes, as sorting the rows themselves would copy the corpus: of the first numbers of each row, then of whole rows
+    # where these are equal, and where those are equal too the rows are compared.
     hashes = np.empty(len(vectors), dtype=np.uint64)
-    largest = 0.0
-    for start, block in vectors.blocks():
-        largest = max(largest, vectors.largest(block, start))
-        block += np.float32(0)  # makes -0 equal to 0 in its bits too
-        hashes[start : start + len(block)] = block.view(np.uint32) @ words
+    largest = [0.0]
+    with ThreadPoolExecutor(threads()) as pool:
+        for start, block in vectors.blocks():
+
+            def look(begin: int, start: int = start, block: FloatArray = block) -> None:
+                part = block[begin : begin + _ROWS_HASHED_AT_ONCE]
+                largest.append(vectors.largest(part, start + begin))
+                hashes[start + begin : start + begin + len(part)] = _hashes(part[:, :_NUMBERS_HASHED])
+
+            list(pool.map(look, range(0, len(block), _ROWS_HASHED_AT_ONCE)))
     first = np.arange(len(vectors))
+    candidates = _repeated(hashes)
+    if len(candidates) and vectors.dimensions > _NUMBERS_HASHED:
+        parts = np.split(candidates, range(vectors.rows_at_once, len(candidates), vectors.rows_at_once))
+        hashes[candidates] = np.concatenate([_hashes(vectors.rows(some)) for some in parts])
+        candidates = candidates[_repeated(hashes[candidates])]
+    while len(candidates):
+        _, earliest, group = np.unique(hashes[candidates], return_index=True, return_inverse=True)
+        first[candidates] = candidates[earliest[group]]
+        copies = candidates[first[candidates] != candidates]
+        parts = np.split(copies, range(vectors.rows_at_once, len(copies), vectors.rows_at_once))
+        differ = [(vectors.rows(some) != vectors.rows(first[some])).any(axis=1) for some in parts]
+        candidates = copies[np.concatenate(differ)]  # equal hashes of rows that differ: again among themselves
+    return first, max(largest)
+
+
+def _hashes(vectors: FloatArray) -> npt.NDArray[np.uint64]:
+    """Shape (rows,): equal for equal rows."""
+    # Adding 0 makes -0 equal to 0 in its bits too.
+    bits = (vectors + np.float32(0)).view(np.uint32)
+    words = np.random.default_rng(0).integers(1, 2**63, size=bits.shape[1], dtype=np.uint64) * 2 + 1
+    found: npt.NDArray[np.uint64] = bits @ words
+    return found
+
+
+def _repeated(hashes: npt.NDArray[np.uint64]) -> IntArray:
+    """Where the hashes that stand there twice or more are."""
     ordered = np.sort(hashes)
-    used_twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(used_twice):
-        return first, largest
-    place = np.minimum(np.searchsorted(used_twice, hashes), len(used_twice) - 1)
-    candidates = np.flatnonzero(used_twice[place] == hashes)
-    _, earliest, group = np.unique(hashes[candidates], return_index=True, return_inverse=True)
-    first[candidates] = candidates[earliest[group]]
-    copies = candidates[first[candidates] != candidates]
-    for start in range(0, len(copies), vectors.rows_at_once):
-        some = copies[start : start + vectors.rows_at_once]
-        differ = (vectors.rows(some) != vectors.rows(first[some])).any(axis=1)
-        first[some[differ]] = some[differ]
-    return first, largest
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(twice):
+        return np.empty(0, dtype=np.int64)
+    place = np.minimum(np.searchsorted(twice, hashes), len(twice) - 1)
+    return np.flatnonzero(twice[place] == hashes)
 
 
 def products(left: FloatArray, right: FloatArray, out: FloatArray, left_is_queries: bool) -> FloatArray:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.retrieval import vectors as vectors_module
 from beir_hybrid.retrieval.search import relevant_ranks, top_k
+from beir_hybrid.retrieval.vectors import Vectors, first_equal
 
 
 def ranking(scores, ids):
@@ -247,3 +249,20 @@ def test_no_queries_and_scores_beyond_single_precision():
     assert scores.shape == rows.shape == (0, 2)
     with pytest.raises(BeirHybridError, match="beyond float32"):
         top_k([[1e30]], [[1e30], [1.0]], 1, ["a", "b"])
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 80), st.sampled_from([1, 2, 40]), st.sampled_from(["", "few", "one"]))
+def test_the_first_equal_row_is_found_whatever_the_hashes(seed, rows, numbers, bad):
+    generator = np.random.default_rng(seed)
+    distinct = generator.integers(-1, 2, (generator.integers(1, 6), numbers)).astype(np.float32)
+    vectors = distinct[generator.integers(0, len(distinct), rows)]
+    vectors[generator.random(vectors.shape) < 0.1] *= -1  # zeros of both signs, and rows that differ late
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Vectors, "rows_at_once", 7)
+        patch.setattr(vectors_module, "_ROWS_HASHED_AT_ONCE", 3)
+        if bad:
+            patch.setattr(vectors_module, "_hashes", lambda some: (some[:, 0] > (bad == "one")).astype(np.uint64))
+        first, largest = first_equal(Vectors.of(vectors, "vectors"))
+    assert first.tolist() == [int((vectors == row).all(axis=1).argmax()) for row in vectors]
+    assert largest == abs(vectors).max()
