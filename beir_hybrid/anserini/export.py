@@ -12,7 +12,7 @@ import numpy.typing as npt
 from beir_hybrid.anserini import pyserini_files as files
 from beir_hybrid.anserini.encoder_folder import FOLDER, write_encoder
 from beir_hybrid.anserini.exported import Docids, Exported, ExportedQueries
-from beir_hybrid.anserini.flat import map_flat, write_flat
+from beir_hybrid.anserini.flat import write_flat
 from beir_hybrid.anserini.ids import RULE
 from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
 from beir_hybrid.collections.texts import Some
@@ -100,7 +100,7 @@ def export_pyserini(
             if path.is_file()
         }
         write_json(temporary / "manifest.json", manifest)
-    store = EmbeddingStore.from_array(map_flat(folder / "index"))
+    store = EmbeddingStore.from_array(passages)  # not what lies in the index: that is to be verified against these
     return Exported(folder, manifest, data, rows, store, prefixed, settings)
 
 

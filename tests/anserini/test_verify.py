@@ -1,0 +1,116 @@
+"""An exported folder, read back by the real Pyserini on a real JVM."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+
+from beir_hybrid.anserini import jvm
+from beir_hybrid.anserini.export import export_pyserini
+from beir_hybrid.anserini.exported import Exported
+from beir_hybrid.anserini.verify import verify_export
+from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.encoders.dense import DenseEncoder
+from beir_hybrid.files import read_json
+from tests.anserini.test_jvm import needs_java
+
+DEPTH = 20
+
+
+@pytest.fixture
+def exported(toy_collection: MultilingualCollection, tiny_model: Path, tmp_path: Path) -> Exported:
+    # By the letters of this path Pyserini would take other classes, and no topics at all.
+    folder = tmp_path / "balance" / "cacm-bpr-sentence" / "index"
+    return export_pyserini(DenseEncoder(tiny_model), toy_collection, folder)
+
+
+@needs_java
+def test_pyserini_finds_what_we_do(exported: Exported) -> None:
+    found = verify_export(exported, depth=DEPTH)
+    assert found.passed, found.table()
+    parts = {(one.setting, one.part): one for one in found.hits}
+    assert set(exported.settings) == {"toy/multi/en", "toy/multi/de", "toy/multi/hi"}
+    for name, queries in exported.settings.items():
+        for part in ("Faiss", "FaissSearcher", "command line", "encoder"):
+            assert parts[name, part].questions == len(queries.ids)
+            assert parts[name, part].apart < 1e-5
+    assert sum(one.part == "encoder command" for one in found.hits) == 1
+    assert {one.measure for one in found.measures} == {"AP", "nDCG@10", "R@10", "R@100"}
+    assert all(abs(one.ours - one.pyserini) < 1e-3 for one in found.measures)
+    assert found.vectors["largest_difference"] < 1e-5
+    assert not found.left_out
+    record = read_json(exported.folder / "verification.json", "a verification")
+    assert record["passed"] is True
+    assert {"pyserini", "anserini", "lucene", "java", "faiss-cpu", "beir_hybrid"} <= set(record["versions"])
+    assert "Verified: all agree." in found.table()
+
+
+def shifted(exported: Exported) -> None:
+    """An index whose rows have moved by one against their ids."""
+    path = str(exported.folder / "index")
+    index = faiss.read_index(path)
+    vectors = index.reconstruct_n(0, index.ntotal)
+    moved = faiss.IndexFlatIP(index.d)
+    moved.add(np.roll(vectors, 1, axis=0))
+    faiss.write_index(moved, path)
+
+
+def renamed(exported: Exported) -> None:
+    """An id that is another one."""
+    path = exported.folder / "docid"
+    path.write_text(path.read_text().replace("\n", "x\n", 1))
+
+
+def cut_short(exported: Exported) -> None:
+    """Fewer ids than vectors."""
+    path = exported.folder / "docid"
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [(shifted, "Faiss: question 0"), (renamed, "docid: .* row 0 is another id"), (cut_short, "docid: ")],
+)
+def test_without_java_the_faiss_part_is_verified(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Exported], None], told: str
+) -> None:
+    monkeypatch.setattr(jvm, "available", lambda: "there is none")
+    intact = verify_export(exported, depth=DEPTH)
+    assert intact.passed
+    assert {one.part for one in intact.hits} == {"Faiss"}
+    assert "trec_eval, for there is no Java: there is none" in " ".join(intact.left_out)
+    damage(exported)
+    found = verify_export(exported, depth=DEPTH)
+    assert not found.passed
+    assert "NOT the same" in found.table()
+    assert re.search(told, found.table())
+
+
+@needs_java
+def test_other_encoded_queries_judgements_and_encoders_are_noticed(exported: Exported) -> None:
+    name, queries = next(iter(exported.settings.items()))
+    path = exported.folder / "queries" / queries.file / "embedding.pkl"
+    frame = pickle.loads(path.read_bytes())
+    frame["embedding"] = list(np.roll(np.stack(frame["embedding"]), 1, axis=0))
+    frame.to_pickle(path)
+    other = next(one for one in exported.settings.values() if one is not queries)
+    qrels = exported.folder / "qrels" / f"{other.file}.txt"
+    qrels.write_text("\n".join(qrels.read_text().splitlines()[5:]) + "\n")
+    manifest: dict[str, Any] = {**exported.manifest}
+    flags = [flag for flag in manifest["query_encoder"]["flags"] if flag != "--query-prefix=query:"]
+    found = verify_export(dataclasses.replace(exported, manifest=manifest | {"query_encoder": {"flags": flags}}))
+    assert not found.passed
+    wrong = {(one.setting, one.part) for one in found.hits if one.wrong}
+    assert (name, "FaissSearcher") in wrong
+    assert (name, "command line") in wrong
+    assert (other.view.name, "FaissSearcher") not in wrong
+    assert (other.view.name, "encoder") in wrong
+    assert any(one.wrong for one in found.measures if one.setting == other.view.name)
