@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from beir_hybrid.evaluation.during_training import GridEvaluator
     from beir_hybrid.evaluation.from_runs import evaluate_runs
     from beir_hybrid.evaluation.grid import evaluate_grid
-    from beir_hybrid.evaluation.measures import AWRF, LanguageRecall, LareqaAP, RankDistance
+    from beir_hybrid.evaluation.measures import AWRF, MRC, LanguageRecall, LareqaAP, RankDistance
     from beir_hybrid.registration import register
     from beir_hybrid.retrieval.beir import HybridExactSearch
     from beir_hybrid.retrieval.runs import Run
@@ -48,6 +48,7 @@ _HOMES = {
     "ParallelPairs": "training.pairs",
     "LanguageRecall": "evaluation.measures",
     "LareqaAP": "evaluation.measures",
+    "MRC": "evaluation.measures",
     "Request": "collections.spec",
     "Run": "retrieval.runs",
     "RankDistance": "evaluation.measures",
@@ -72,6 +73,7 @@ _HOMES = {
 
 __all__ = [
     "AWRF",
+    "MRC",
     "BeirHybridError",
     "CollectionInfo",
     "CollectionSpec",

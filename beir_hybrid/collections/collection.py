@@ -113,6 +113,14 @@ class MultilingualCollection:
         good = self.judgements.grades > 0
         return self.judgements if good.all() else self.judgements.where(good)
 
+    @cached_property
+    def own_passages(self) -> IntArray | None:
+        """Shape (queries,): the passage that each query is itself, -1 for none; None where queries are no passages."""
+        if not self.same_ids:
+            return None
+        rows = [self.passages.find(identifier) for identifier in self.queries.ids]
+        return np.array([-1 if row is None else row for row in rows], dtype=np.int64)
+
     @property
     def judged(self) -> bool:
         """Whether there are judgements; a test set may keep them back."""

@@ -33,7 +33,7 @@ class Figure:
         measure: In ir_measures' notation, `R@10`.
         average: `macro` (mean over settings), `micro` (mean over questions), or empty for one setting.
         query_language: The language of the questions; empty for an average over languages.
-        value: The mean over the questions. RankDistance is in ranks, all others lie in 0..1.
+        value: The mean over the questions. RankDistance is in ranks, MRC lies in -1..1, all others in 0..1.
         queries: How many questions it is the mean of; 0 where a publication does not say.
     """
 

@@ -14,8 +14,8 @@ from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.averages import SettingValues, figures_of, query_figures
 from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, package_versions
-from beir_hybrid.evaluation.measures import evaluate_run, ranked_run
-from beir_hybrid.evaluation.plan import Measures, plan_grid
+from beir_hybrid.evaluation.measures import Values, evaluate_run, ranked_run, run_rank_correlation
+from beir_hybrid.evaluation.plan import GridPlan, Measures, plan_grid
 from beir_hybrid.files import read_json
 from beir_hybrid.retrieval.runs import Run
 
@@ -37,7 +37,7 @@ def evaluate_runs(
     the default measures it is then left out, and where it was asked for it is an error.
 
     Args:
-        measures: As in `evaluate_grid`; AWRF too, since whole rankings are there.
+        measures: As in `evaluate_grid`. MRC compares the runs of all multi settings that there are.
         system, batching: What made the runs, for the figures.
         provenance: What is known about it, for the results.
 
@@ -54,17 +54,18 @@ def evaluate_runs(
     collection = next(iter(by_setting.values())).view.collection
     if any(run.view.collection.digest != collection.digest for run in by_setting.values()):
         raise BeirHybridError("the runs are of different collections; evaluate each collection on its own.")
-    plan = plan_grid(collection, measures, [str(setting) for setting in by_setting], whole_rankings=True)
+    plan = plan_grid(collection, measures, [str(setting) for setting in by_setting])
     depth = max((_depth(run) for run in by_setting.values()), default=0)
     blank = Figure(collection.name, system, batching, "", "", "", "", 0.0, 0)
     values: dict[Setting, tuple[IntArray, SettingValues]] = {}
     left_out: set[str] = set()
+    correlations = _correlations(by_setting, plan)
     for setting in plan.settings:
         run, wanted = by_setting[setting], list(plan.measures[setting.kind])
         if measures is None and not _finds_all(run):
             left_out |= {str(one) for one in wanted if one.NAME == "RankDistance"}
             wanted = [one for one in wanted if one.NAME != "RankDistance"]
-        values[setting] = run.view.query_rows, _values(run, wanted)
+        values[setting] = run.view.query_rows, _values(run, wanted, correlations)
     about = {
         **data_provenance(collection),
         "measures": {kind: [str(measure) for measure in plan.measures[kind]] for kind in KINDS},
@@ -130,12 +131,32 @@ def run_name(setting: Setting) -> str:
     return str(setting).replace("/", ".")
 
 
-def _values(run: Run, measures: list[ir_measures.Measure]) -> SettingValues:
+def _correlations(runs: Mapping[Setting, Run], plan: GridPlan) -> Values | None:
+    """Shape (queries of the collection,): how each ranking of a multi setting correlates with its translations'."""
+    in_pool = [run for setting, run in runs.items() if setting.kind == "multi"]
+    if not in_pool or not any(measure.NAME == "MRC" for measure in plan.measures["multi"]):
+        return None
+    collection = in_pool[0].view.collection
+    if len(in_pool) < 2:
+        raise BeirHybridError(
+            f"MRC compares the rankings of questions in several languages, and {in_pool[0].view.name} is the only "
+            "multi setting with a run; give the runs of others too."
+        )
+    queries, passages = (np.concatenate([getattr(run, name) for run in in_pool]) for name in ("queries", "passages"))
+    return run_rank_correlation(ranked_run(queries, passages, len(collection.queries)), collection.query_item)
+
+
+def _values(run: Run, measures: list[ir_measures.Measure], correlations: Values | None) -> SettingValues:
     view = run.view
     ranked = ranked_run(np.searchsorted(view.query_rows, run.queries), run.passages, len(view.query_rows))
     collection = view.collection
     return evaluate_run(
-        ranked, view.judgements, measures, languages=collection.passages.language, codes=tuple(collection.languages)
+        ranked,
+        view.judgements,
+        measures,
+        languages=collection.passages.language,
+        codes=tuple(collection.languages),
+        correlations=None if correlations is None else correlations[view.query_rows],
     )
 
 

@@ -6,23 +6,25 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
 
-from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting
+from beir_hybrid.collections.collection import KINDS, MultilingualCollection
 from beir_hybrid.collections.names import may_be_of_one
-from beir_hybrid.collections.texts import IntArray, first_of_equal
+from beir_hybrid.collections.texts import first_of_equal
 from beir_hybrid.errors import BeirHybridError, unknown
-from beir_hybrid.evaluation.averages import SettingValues, figures_of, query_figures
+from beir_hybrid.evaluation.averages import figures_of, query_figures
 from beir_hybrid.evaluation.by_id import VectorsById, is_by_id, of_part
 from beir_hybrid.evaluation.figures import Figure, Results, data_provenance, package_versions
 from beir_hybrid.evaluation.measures import setting_ranks, values
 from beir_hybrid.evaluation.plan import GridPlan, GridRows, Measures, needed_rows, plan_grid
 from beir_hybrid.evaluation.text_vectors import Placed, TextVectors, as_vectors
+from beir_hybrid.evaluation.whole_rankings import with_whole_rankings
 from beir_hybrid.evaluation.write_runs import write_runs
-from beir_hybrid.retrieval.search import Progress, RelevantRanks, relevant_ranks
+from beir_hybrid.retrieval.search import Progress, relevant_ranks
 
 if TYPE_CHECKING:
     from beir_hybrid.encoders.dense import Side
@@ -61,7 +63,8 @@ def evaluate_grid(
         encoder: Anything with BEIR's two methods. Texts that are equal are encoded once and share the vector, so that
             they tie exactly. Vectors are normalised unless `encoder.score_function` is "dot".
         measures: Names for every setting; by default those of the papers (`measures.DEFAULT`). RankDistance is
-            computed in multi settings only.
+            computed in multi settings only, as are LanguageRecall, AWRF, which ranks the pool once more as deep as its
+            cutoff, and MRC, which ranks it fully for the questions of all languages.
         settings: Kinds (`mono`) or single settings (`cross/en-de`); all by default. Only the languages that these
             need are encoded. An average is given where all of its settings are evaluated.
         system, batching: What was evaluated and how it was trained, for the figures.
@@ -195,7 +198,17 @@ def _read_out(
         ranks = relevant_ranks(query_vectors, passage_vectors, part.collection, advance)
     if runs is not None:
         write_runs(query_vectors, passage_vectors, part.collection, plan.settings, runs, depth=depth, tag=blank.system)
-    by_setting = {setting: _values(part.collection, ranks, setting, plan) for setting in plan.settings}
+    asked_in = {setting: setting_ranks(part.collection, ranks, setting) for setting in plan.settings}
+    asked_in = with_whole_rankings(
+        asked_in, plan, query_vectors, passage_vectors, part.collection, partial(_bar, progress)
+    )
+    by_setting = {
+        setting: (
+            asked.query_rows,
+            {str(measure): values(measure, asked.found) for measure in plan.measures[setting.kind]},
+        )
+        for setting, asked in asked_in.items()
+    }
     seconds = time.perf_counter() - started
     provenance = {
         **data_provenance(part.whole),
@@ -209,14 +222,6 @@ def _read_out(
     return Results(
         tuple(figures_of(measured, plan, blank)), provenance, tuple(query_figures(by_setting, part.collection, blank))
     )
-
-
-def _values(
-    collection: MultilingualCollection, ranks: RelevantRanks, setting: Setting, plan: GridPlan
-) -> tuple[IntArray, SettingValues]:
-    """The rows of the setting's questions, and their values by measure."""
-    asked = setting_ranks(collection, ranks, setting)
-    return asked.query_rows, {str(measure): values(measure, asked.found) for measure in plan.measures[setting.kind]}
 
 
 def _encode_once(texts: Sequence[str], encode: Callable[[Sequence[str]], Any]) -> Placed:

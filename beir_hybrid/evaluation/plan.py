@@ -31,11 +31,7 @@ class GridPlan:
 
 
 def plan_grid(
-    collection: MultilingualCollection,
-    measures: Measures | None,
-    settings: Sequence[str] | None,
-    *,
-    whole_rankings: bool = False,
+    collection: MultilingualCollection, measures: Measures | None, settings: Sequence[str] | None
 ) -> GridPlan:
     if isinstance(measures, str) or isinstance(settings, str):
         raise BeirHybridError('measures and settings are lists of names, as in measures=["AP"]; found one string.')
@@ -56,15 +52,13 @@ def plan_grid(
         raise BeirHybridError(
             f"none of the measures {[str(measure) for measure in measures or ()]} is defined in "
             f"{', '.join(sorted({setting.kind for setting in chosen}))} settings; "
-            "RankDistance needs multi, as do LanguageRecall and AWRF."
+            "RankDistance needs multi, as do LanguageRecall, AWRF and MRC."
         )
-    _check_parameters(collection, {measure for found in by_kind.values() for measure in found}, whole_rankings)
+    _check_parameters(collection, {measure for found in by_kind.values() for measure in found})
     return GridPlan(by_kind, chosen, collection.settings, collection.whole)
 
 
-def _check_parameters(
-    collection: MultilingualCollection, measures: Iterable[ir_measures.Measure], whole_rankings: bool
-) -> None:
+def _check_parameters(collection: MultilingualCollection, measures: Iterable[ir_measures.Measure]) -> None:
     """Refuse, before anything is encoded, what the collection's judgements cannot give."""
     highest = int(collection.relevant.grades.max(initial=0))
     for measure in measures:
@@ -76,11 +70,17 @@ def _check_parameters(
             )
         if language is not None:
             collection.language_number(language)
-        if measure.NAME == "AWRF" and not whole_rankings:
+        if measure.NAME == "MRC" and len(languages_compared(collection)) < 2:
             raise BeirHybridError(
-                f"{measure} needs whole rankings, and a grid computes the ranks of relevant passages alone; write "
-                "runs (--write-runs) and evaluate those."
+                f"{measure} compares the rankings of questions in several languages, and {collection.name} has "
+                "questions in one; leave it out."
             )
+
+
+def languages_compared(collection: MultilingualCollection) -> list[int]:
+    """The numbers of the languages whose questions search the pool of all languages."""
+    asking = {setting.query_language for setting in collection.settings if setting.kind == "multi"}
+    return [number for number, code in enumerate(collection.languages) if code in asking]
 
 
 def _chosen(collection: MultilingualCollection, names: Sequence[str] | None) -> tuple[Setting, ...]:
@@ -116,6 +116,8 @@ def needed_rows(collection: MultilingualCollection, plan: GridPlan) -> GridRows:
     searched: set[str] = set()
     for setting in plan.settings:
         searched |= set(collection.languages) if setting.searched is None else {setting.searched}
+    if any(s.kind == "multi" for s in plan.settings) and any(m.NAME == "MRC" for m in plan.measures["multi"]):
+        asking |= {collection.languages[number] for number in languages_compared(collection)}
     asks = _is_in(collection, collection.queries, asking)
     found = _is_in(collection, collection.passages, searched)
     if asks.all() and found.all():

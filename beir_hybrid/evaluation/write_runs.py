@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from beir_hybrid.collections.collection import MultilingualCollection, Setting
 from beir_hybrid.collections.texts import take
@@ -42,7 +41,7 @@ def write_runs(
     folder = Path(folder)
     check_writable(folder / "run")
     folder.mkdir(parents=True, exist_ok=True)
-    own = _own_rows(collection)
+    own = collection.own_passages
     written = []
     for setting in settings:
         view = collection.view(setting)
@@ -65,11 +64,3 @@ def write_runs(
         run.write(path, "_".join(tag.split()) or "beir_hybrid")
         written.append(path)
     return written
-
-
-def _own_rows(collection: MultilingualCollection) -> npt.NDArray[np.int64] | None:
-    """The passage that each question is, -1 for none; None where questions are no passages."""
-    if not collection.same_ids:
-        return None
-    rows = [collection.passages.find(identifier) for identifier in collection.queries.ids]
-    return np.array([-1 if row is None else row for row in rows])

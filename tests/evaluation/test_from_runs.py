@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import ir_measures
 import numpy as np
 import pytest
 
 from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.collections.texts import take
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.evaluation import measures
 from beir_hybrid.evaluation.from_runs import evaluate_runs, read_runs, run_name
 from beir_hybrid.evaluation.grid import grid_from_embeddings
 from beir_hybrid.retrieval.runs import Run
 from beir_hybrid.retrieval.search import top_k
+from tests.conftest import make_collection
 
 
 def vectors(collection: MultilingualCollection) -> tuple[np.ndarray, np.ndarray]:
@@ -48,6 +53,60 @@ def test_whole_runs_have_the_figures_of_the_grid(toy_collection: MultilingualCol
     (tmp_path / "notes.md").write_text("no run")
     again = evaluate_runs(read_runs(tmp_path, toy_collection), system="s")
     assert again.figures == found.figures
+
+
+@pytest.mark.parametrize("same_ids", [False, True])
+def test_measures_of_whole_rankings_are_those_of_runs(
+    same_ids: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    collection = make_collection(items=12)
+    if same_ids:  # some questions are passages: none finds itself
+        count = len(collection.passages) // 3
+        ids = [*take(collection.queries.ids, np.arange(count)), *list(collection.passages.ids)[count:]]
+        collection = replace(collection, passages=replace(collection.passages, ids=ids, index=None), same_ids=True)
+    names = ["AWRF", "AWRF@1", "AWRF@3", *([] if same_ids else ["MRC"])]
+    queries, passages = vectors(collection)
+    passages[3:9] = passages[0]  # ties
+    grid = grid_from_embeddings(queries, passages, collection, measures=names)
+    monkeypatch.setattr("beir_hybrid.retrieval.best._BYTES_HELD", 0)
+    monkeypatch.setattr("beir_hybrid.retrieval.best._ROWS_SORTED_AT_ONCE", 3)
+    assert grid_from_embeddings(queries, passages, collection, measures=names).figures == grid.figures
+    multi = [str(setting) for setting in collection.settings if setting.kind == "multi"]
+    grid_from_embeddings(queries, passages, collection, settings=multi, runs=tmp_path, depth=len(passages))
+    found = evaluate_runs(read_runs(tmp_path, collection), measures=names)
+    assert {one.measure for one in grid.figures} == set(names)
+    for ours, theirs in zip(grid.queries, found.queries, strict=True):
+        assert (ours.key, ours.ids) == (theirs.key, theirs.ids)
+        if ours.measure == "MRC":
+            assert ours.values == pytest.approx(theirs.values, abs=1e-12)
+        else:
+            assert ours.values.tolist() == theirs.values.tolist()
+    assert [one.value for one in grid.figures] == pytest.approx([one.value for one in found.figures], abs=1e-12)
+    one = grid_from_embeddings(queries, passages, collection, measures=names, settings=multi[:1])
+    assert [values.values.tolist() for values in one.queries] == [
+        values.values.tolist() for values in grid.queries if values.setting == multi[0]
+    ]
+
+
+def test_mrc_of_runs_is_that_of_ir_measures_and_needs_two_languages(toy_collection: MultilingualCollection) -> None:
+    runs = [run for run in made(toy_collection, 7) if run.view.setting.kind == "multi"]
+    found = evaluate_runs(runs, measures=["MRC"])
+    run = {query: scores for one in runs for query, scores in one.to_beir().items()}
+    qrels = {query: dict(judged) for one in runs for query, judged in one.view.qrels.items()}
+    before = measures.question_item(toy_collection)
+    try:
+        expected = {metric.query_id: metric.value for metric in ir_measures.iter_calc([measures.MRC], qrels, run)}
+    finally:
+        measures.question_item(before)
+    default = {metric.query_id: metric.value for metric in ir_measures.iter_calc([measures.MRC], qrels, run)}
+    assert default == pytest.approx(expected, nan_ok=True)
+    got = {query: value for one in found.queries for query, value in zip(one.ids, one.values.tolist(), strict=True)}
+    assert got == {query: value for query, value in expected.items() if not np.isnan(value)}
+    assert len(got) < len(expected)  # some items have a question in one language alone
+    with pytest.raises(BeirHybridError, match="toy/multi/en is the only multi setting with a run"):
+        evaluate_runs(runs[:1], measures=["MRC"])
+    with pytest.raises(BeirHybridError, match="'first' does not tell what it is a translation of"):
+        ir_measures.calc_aggregate([measures.MRC], {"first": {"a": 1}}, {"first": {"a": 1.0}})
 
 
 def test_cut_runs_leave_out_what_is_not_defined(toy_collection: MultilingualCollection) -> None:

@@ -10,7 +10,6 @@ from beir_hybrid.collections.builder import Judgement, judged_collection
 from beir_hybrid.collections.collection import CollectionInfo
 from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError
-from beir_hybrid.evaluation import measures
 from beir_hybrid.evaluation.grid import grid_from_embeddings
 from beir_hybrid.evaluation.plan import plan_grid
 
@@ -74,31 +73,9 @@ def test_languages_are_compared_in_multi_settings_alone():
     [
         ("AP(rel=4)", "the highest grade in graded is 3.*a rel from 1 to 3"),
         ("LanguageRecall(lang='fr')@5", "unknown language in graded: 'fr'"),
-        ("AWRF@10", "AWRF@10 needs whole rankings"),
         ("nDCG(rel=2)", "unknown measure"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(measure, said):
     with pytest.raises(BeirHybridError, match=said):
         plan_grid(graded(), ["AP", measure], None)
-
-
-def test_setting_ranks_with_the_top_of_the_pool_give_awrf():
-    from beir_hybrid.retrieval.search import relevant_ranks, top_k
-
-    collection = graded()
-    generator = np.random.default_rng(2)
-    queries, passages = (generator.standard_normal((len(one), 4)) for one in (collection.queries, collection.passages))
-    _, top = top_k(queries, passages, 5, collection.passages.ids)
-    setting = collection.setting("multi/en")
-    found = measures.setting_ranks(collection, relevant_ranks(queries, passages, collection), setting, top).found
-    view = collection.view(setting)
-    run = {
-        query: {collection.passages.ids[row]: -float(rank) for rank, row in enumerate(top[number])}
-        for query, number in zip(view.queries, view.query_rows.tolist(), strict=True)
-    }
-    qrels = {query: dict(judged) for query, judged in view.qrels.items()}
-    for name in ("AWRF@3", "AWRF(rel=2)@5"):
-        measure = measures.parse(name)
-        expected = {metric.query_id: metric.value for metric in ir_measures.iter_calc([measure], qrels, run)}
-        assert measures.values(name, found) == pytest.approx([expected[query] for query in view.queries], nan_ok=True)

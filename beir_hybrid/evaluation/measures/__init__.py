@@ -17,18 +17,22 @@ from beir_hybrid.evaluation.measures.definitions import own, register
 from beir_hybrid.evaluation.measures.functions import mean, values
 from beir_hybrid.evaluation.measures.languages import document_language, language_in_id
 from beir_hybrid.evaluation.measures.names import DEFAULT, KNOWN, defined_in, parse
-from beir_hybrid.evaluation.measures.ranks import QueryRanks, Retrieved, SettingRanks, Values, setting_ranks
+from beir_hybrid.evaluation.measures.questions import item_in_id, question_item
+from beir_hybrid.evaluation.measures.ranks import Attention, QueryRanks, Retrieved, SettingRanks, Values, setting_ranks
 from beir_hybrid.evaluation.measures.runs import RankedRun, evaluate_run, ranked_run, read_run, run_ranks
 
 RankDistance = own("RankDistance")
 LanguageRecall = own("LanguageRecall")
 AWRF = own("AWRF")
 LareqaAP = own("LareqaAP")
+MRC = own("MRC")
 
 __all__ = [
     "AWRF",
     "DEFAULT",
     "KNOWN",
+    "MRC",
+    "Attention",
     "LanguageRecall",
     "LareqaAP",
     "QueryRanks",
@@ -40,10 +44,12 @@ __all__ = [
     "defined_in",
     "document_language",
     "evaluate_run",
+    "item_in_id",
     "language_in_id",
     "mean",
     "mean_rank_correlation",
     "parse",
+    "question_item",
     "ranked_run",
     "read_run",
     "register",

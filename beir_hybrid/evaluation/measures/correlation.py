@@ -3,17 +3,16 @@
 MRC is of Yang, Jiang, Baldwin 2024, "Language Bias in Multilingual Information Retrieval: The Nature of the Beast and
 Mitigation Methods" (arXiv 2509.06195): with R(a) the ranking that an item's question in language a gives, RC(a, b) is
 Spearman's correlation of R(a) and R(b), RC(a) its mean over the other languages b, and MRC the mean of RC(a) over
-languages and items. Here it is the mean over the pairs of an item's questions, then over items: the same where every
-item has every language, and defined where some have fewer. Kendall's tau is offered beside it.
+languages and items. RC(a) is a question's value. Kendall's tau is offered beside it.
 
-It is no measure of ir_measures, whose measures have one value for each query: this one needs two queries, and no
-judgements. It is 1 where the language of the question makes no difference, whether the rankings are good or bad.
+It needs no judgements. It is 1 where the language of the question makes no difference, whether the rankings are good
+or bad.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -25,6 +24,7 @@ from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.evaluation.measures.ranks import Values
 from beir_hybrid.evaluation.measures.runs import RankedRun
 from beir_hybrid.retrieval.search import Progress, top_k
+from beir_hybrid.retrieval.vectors import Vectors
 
 Correlation = Literal["spearman", "kendall"]
 _CORRELATIONS = ("spearman", "kendall")
@@ -39,10 +39,10 @@ def mean_rank_correlation(
     correlation: Correlation = "spearman",
     progress: Progress | None = None,
 ) -> Values:
-    """Shape (items,): each item's mean correlation between the full rankings of its questions, NaN where it has one.
+    """Shape (queries,): each question's mean correlation between its full ranking and those of its translations.
 
-    `mean` makes MRC of it. Rankings are of the whole pool by inner product, so normalise for cosines; ties go by id, as
-    everywhere. A block of questions is ranked at a time.
+    NaN where it has none; `mean` makes MRC of it. Rankings are of the whole pool by inner product, so normalise for
+    cosines; ties go by id, as everywhere. A block of questions is ranked at a time.
 
     Args:
         query_vectors: Shape (queries, dimensions), in the collection's order.
@@ -53,28 +53,44 @@ def mean_rank_correlation(
     Raises:
         BeirHybridError: as `top_k`; the vectors are not the collection's; one passage; an unknown correlation.
     """
-    _check(correlation)
-    asked, pool = np.asarray(query_vectors), len(collection.passages)
+    asked, pool = Vectors.of(query_vectors, "query vectors"), len(collection.passages)
     if len(asked) != len(collection.queries):
         raise BeirHybridError(f"{len(asked)} query vectors for the {len(collection.queries)} queries; one each is due.")
     if pool < 2:
         raise BeirHybridError(f"{collection.name} has {pool} passages; a correlation of rankings needs 2.")
-    found = np.full(len(collection.items), np.nan)
-    order = np.argsort(collection.query_item, kind="stable")
-    bounds = np.searchsorted(collection.query_item[order], np.arange(len(found) + 1))
+    return full_rank_correlation(
+        asked, passage_vectors, collection.query_item, collection.passages.ids, correlation, progress
+    )
+
+
+def full_rank_correlation(
+    asked: Vectors,
+    passage_vectors: npt.ArrayLike,
+    query_item: IntArray,
+    passage_ids: Sequence[str],
+    correlation: Correlation = "spearman",
+    progress: Progress | None = None,
+) -> Values:
+    """As `mean_rank_correlation`, of any queries whose items, numbers from 0, are given."""
+    _check(correlation)
+    pool = len(passage_ids)
+    found = np.full(len(asked), np.nan)
+    items = int(query_item.max(initial=-1)) + 1
+    order = np.argsort(query_item, kind="stable")
+    bounds = np.searchsorted(query_item[order], np.arange(items + 1))
     done = 0
-    while done < len(found):
+    while done < items:
         # Whole items, as many as fit; at least one.
         last = int(np.searchsorted(bounds, bounds[done] + max(1, _RANKS_AT_ONCE // pool), side="right")) - 1
-        last = min(max(last, done + 1), len(found))
+        last = min(max(last, done + 1), items)
         rows = order[bounds[done] : bounds[last]]
         if len(rows):
-            _, best = top_k(asked[rows], passage_vectors, pool, collection.passages.ids)
+            _, best = top_k(asked.rows(rows), passage_vectors, pool, passage_ids)
             ranks = np.empty(best.shape, dtype=np.float64)
             np.put_along_axis(ranks, best, np.arange(pool, dtype=np.float64)[None], axis=1)
             for item in range(done, last):
                 first, end = bounds[item] - bounds[done], bounds[item + 1] - bounds[done]
-                found[item] = _of_full(ranks[first:end], correlation)
+                found[rows[first:end]] = _of_full(ranks[first:end], correlation)
         done = last
         if progress is not None:
             progress(int(bounds[done]), len(asked))
@@ -82,13 +98,13 @@ def mean_rank_correlation(
 
 
 def run_rank_correlation(run: RankedRun, query_item: IntArray, *, correlation: Correlation = "spearman") -> Values:
-    """Shape (items,): each item's mean correlation between the results of its questions in a run; NaN where undefined.
+    """Shape (queries,): each question's mean correlation between its results and those of its translations in a run.
 
     Two truncated rankings are compared over the documents that are in either. What is missing in one stands there
     behind all that it has, tied: each such document has the mean of the ranks that are left. This is Spearman's
     correlation of mid-ranks, or tau-b, and it depends on the depth: state it with the figure. Rankings without a common
     document have a correlation below 0. A pair with an empty ranking, or of one document, has no correlation and is
-    left out; an item without a pair that has one is NaN.
+    left out; a question without a pair that has one is NaN.
 
     Args:
         run: What each question retrieved.
@@ -103,25 +119,37 @@ def run_rank_correlation(run: RankedRun, query_item: IntArray, *, correlation: C
         raise BeirHybridError(f"items of {len(query_item)} queries for a run of {len(run.start) - 1}; one each is due.")
     order = np.argsort(query_item, kind="stable")
     bounds = np.searchsorted(query_item[order], np.arange(int(query_item.max(initial=-1)) + 2))
-    found = np.full(len(bounds) - 1, np.nan)
-    for item, (first, last) in enumerate(itertools.pairwise(bounds.tolist())):
+    found = np.full(len(order), np.nan)
+    for first, last in itertools.pairwise(bounds.tolist()):
         results = [run.of(int(query)) for query in order[first:last]]
-        pairs = [_of_pair(*pair, correlation) for pair in itertools.combinations(results, 2)]
-        defined = [value for value in pairs if not np.isnan(value)]
-        if defined:
-            found[item] = np.mean(defined)
+        between = np.full((len(results), len(results)), np.nan)
+        for a, b in itertools.combinations(range(len(results)), 2):
+            between[a, b] = between[b, a] = _of_pair(results[a], results[b], correlation)
+        found[order[first:last]] = _means(between)
     return found
 
 
-def _of_full(ranks: Values, correlation: Correlation) -> float:
-    """The mean over pairs of rankings of the same documents, without ties."""
+def _of_full(ranks: Values, correlation: Correlation) -> Values:
+    """Shape (rankings,): each one's mean correlation with the others; of the same documents, without ties."""
     count, pool = ranks.shape
-    if count < 2:
-        return float("nan")
     if correlation == "kendall":
-        return float(np.mean([_kendall(*pair) for pair in itertools.combinations(ranks, 2)]))
-    centred = ranks - (pool - 1) / 2
-    return float((centred @ centred.T)[np.triu_indices(count, 1)].mean() / (pool * (pool * pool - 1) / 12))
+        between = np.full((count, count), np.nan)
+        for a, b in itertools.combinations(range(count), 2):
+            between[a, b] = between[b, a] = _kendall(ranks[a], ranks[b])
+    else:
+        centred = ranks - (pool - 1) / 2
+        between = centred @ centred.T / (pool * (pool * pool - 1) / 12)
+        np.fill_diagonal(between, np.nan)
+    return _means(between)
+
+
+def _means(between: Values) -> Values:
+    """The mean of each row's numbers; NaN where it has none."""
+    defined = ~np.isnan(between)
+    counts = defined.sum(axis=1)
+    means = np.full(len(between), np.nan)
+    np.divide(np.where(defined, between, 0).sum(axis=1), counts, out=means, where=counts > 0)
+    return means
 
 
 def _of_pair(first: npt.NDArray[np.integer], second: npt.NDArray[np.integer], correlation: Correlation) -> float:

@@ -1,4 +1,4 @@
-"""This package's own measures, as ir_measures knows measures: RankDistance, LanguageRecall, AWRF and LareqaAP."""
+"""This package's own measures, as ir_measures knows measures."""
 
 # mypy: allow-untyped-calls
 
@@ -98,7 +98,23 @@ class _LareqaAP(irm_measures.Measure):
     SUPPORTED_PARAMS = {"cutoff": _CUTOFF, "rel": _REL}  # noqa: RUF012
 
 
-_OWN = (_RankDistance, _LanguageRecall, _AWRF, _LareqaAP)
+class _MRC(_OfLanguages):
+    """Mean rank correlation: how alike a question and its translations rank one pool, by Spearman's rho.
+
+    Yang, Jiang, Baldwin 2024 (arXiv 2509.06195): a question's value is the mean of the correlations between its ranking
+    and that of each of its translations. It needs no judgements. 1 is best: the language that is asked in makes no
+    difference, whether the rankings are good or bad. Truncated rankings are compared over what is in either (see
+    `run_rank_correlation`). A question without a translation is left out.
+    """
+
+    __name__ = "MRC"
+    NAME = __name__
+    PRETTY_NAME = "Mean Rank Correlation"
+    SHORT_DESC = "The rank correlation between the rankings of a question and of its translations."
+    SUPPORTED_PARAMS = {}  # noqa: RUF012
+
+
+_OWN = (_RankDistance, _LanguageRecall, _AWRF, _LareqaAP, _MRC)
 
 
 class _Provider(providers.Provider):
@@ -110,6 +126,7 @@ class _Provider(providers.Provider):
         _LanguageRecall(cutoff=providers.base.Any(), lang=providers.base.Any(), rel=providers.base.Any()),
         _AWRF(cutoff=providers.base.Any(), rel=providers.base.Any()),
         _LareqaAP(cutoff=providers.base.Any(), rel=providers.base.Any()),
+        _MRC(),
     ]
 
     def _evaluator(self, measures: Any, qrels: Any) -> providers.Evaluator:

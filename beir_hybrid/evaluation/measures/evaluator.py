@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ir_measures
@@ -13,9 +14,11 @@ from ir_measures import providers
 
 from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.evaluation.measures.correlation import run_rank_correlation
 from beir_hybrid.evaluation.measures.functions import values
 from beir_hybrid.evaluation.measures.languages import languages_of
 from beir_hybrid.evaluation.measures.names import parse
+from beir_hybrid.evaluation.measures.questions import items_of
 from beir_hybrid.evaluation.measures.ranks import QueryRanks
 from beir_hybrid.evaluation.measures.runs import ReadRun, check_relevant, read_run, run_ranks
 
@@ -34,6 +37,8 @@ class DictEvaluator(providers.Evaluator):
         read = read_run(_nested(ir_measures.util.RunConverter(run), "run", "score"), self._qrels)
         languages, codes = self._languages(read)
         found = run_ranks(read.run, read.judgements, languages=languages, codes=codes)
+        if any(measure.NAME == "MRC" for measure in self.measures):
+            found = replace(found, correlations=run_rank_correlation(read.run, items_of(read.queries)))
         for measure in self.measures:
             if measure.NAME == "RankDistance":
                 _check_full(found.at_least(measure["rel"]), read, self._qrels, measure["rel"])

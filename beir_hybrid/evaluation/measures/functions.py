@@ -23,7 +23,7 @@ def values(measure: str | ir_measures.Measure, found: QueryRanks) -> Values:
     """Shape (queries,): the value of the measure for each query; NaN where it is not defined.
 
     RankDistance, LanguageRecall and AWRF are not defined for a query without relevant passages (of the asked grade and
-    language), and `mean` leaves it out.
+    language), MRC for one without a translation; `mean` leaves it out.
 
     Raises:
         BeirHybridError: the measure is unknown; RankDistance is asked of a query that has not found all; the languages
@@ -151,25 +151,28 @@ def _awrf(found: QueryRanks, cutoff: int | None) -> Values:
     languages, retrieved = _languages(found, "AWRF"), found.retrieved
     if retrieved is None:
         raise BeirHybridError(
-            "AWRF needs the languages of all that is retrieved, not only of what is relevant; make the ranks with "
-            "`run_ranks`, or write a run and give it to ir_measures."
+            "AWRF needs the languages of all that is retrieved, not only of what is relevant; evaluate_grid and "
+            "evaluate_runs have them, and `run_ranks` with `languages` makes ranks with them."
         )
     count, codes = len(found.relevant), len(found.codes)
-    lengths = np.diff(retrieved.start)
-    shown = lengths if cutoff is None else np.minimum(lengths, cutoff)
-    rank = np.arange(shown.sum()) - np.repeat(np.cumsum(shown) - shown, shown) + 1
-    query = np.repeat(np.arange(count), shown)
-    attention = 1 / np.log2(np.maximum(rank, 2))
-    cell = query * codes + retrieved.languages[retrieved.start[query] + rank - 1]
-    exposure = np.bincount(cell, weights=attention, minlength=count * codes).reshape(count, codes).astype(np.float64)
+    exposure = retrieved.attention(cutoff, codes)
     wanted = np.bincount(found.owner * codes + languages, minlength=count * codes).reshape(count, codes)
     given = np.divide(exposure, exposure.sum(axis=1, keepdims=True), out=np.zeros_like(exposure), where=exposure > 0)
     target = wanted / np.maximum(found.relevant, 1)[:, None]
     middle = (given + target) / 2
     divergence = (rel_entr(given, middle) + rel_entr(target, middle)).sum(axis=1) / (2 * math.log(2))
-    fair: Values = np.where(shown > 0, np.clip(1 - divergence, 0, 1), 0.0)
+    fair: Values = np.where(exposure.any(axis=1), np.clip(1 - divergence, 0, 1), 0.0)
     fair[found.relevant == 0] = np.nan
     return fair
+
+
+def _rank_correlation(found: QueryRanks, cutoff: int | None) -> Values:
+    if found.correlations is None:
+        raise BeirHybridError(
+            "MRC compares the rankings of parallel questions; evaluate_grid and evaluate_runs have them, ir_measures "
+            "where the questions of several languages are in one run."
+        )
+    return found.correlations
 
 
 _FUNCTIONS: dict[str, Callable[[QueryRanks, int | None], Values]] = {
@@ -183,4 +186,5 @@ _FUNCTIONS: dict[str, Callable[[QueryRanks, int | None], Values]] = {
     "RankDistance": _rank_distance,
     "LanguageRecall": _language_recall,
     "AWRF": _awrf,
+    "MRC": _rank_correlation,
 }

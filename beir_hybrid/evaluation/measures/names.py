@@ -15,7 +15,7 @@ from beir_hybrid.evaluation.measures import definitions
 
 KNOWN = (
     *("AP", "AP@k", "RR", "RR@k", "R@k", "P@k", "Success@k", "nDCG", "nDCG@k"),
-    *("RankDistance", "LanguageRecall@k", "AWRF", "AWRF@k", "LareqaAP@k"),
+    *("RankDistance", "LanguageRecall@k", "AWRF", "AWRF@k", "LareqaAP@k", "MRC"),
 )
 
 # What the two papers report in each kind of setting (arXiv 2408.10536, tables 1 to 3; arXiv 2004.05484).
@@ -26,7 +26,7 @@ DEFAULT: Mapping[Kind, tuple[str, ...]] = {
     "blend": ("AP", "R@10"),
 }
 
-_OF_LANGUAGES = ("RankDistance", "LanguageRecall", "AWRF")
+_OF_LANGUAGES = ("RankDistance", "LanguageRecall", "AWRF", "MRC")
 
 
 def parse(measure: str | ir_measures.Measure) -> ir_measures.Measure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Retrieved:
-    """The languages of all that was retrieved, relevant or not: what AWRF needs beside the ranks.
+    """The languages of all that was retrieved, relevant or not.
 
     Attributes:
         languages: Shape (retrieved,): numbers into the codes, by query and in rank order.
@@ -26,6 +27,36 @@ class Retrieved:
 
     languages: npt.NDArray[np.integer]
     start: IntArray
+
+    def attention(self, cutoff: int | None, codes: int) -> Values:
+        """Shape (queries, codes): what the top `cutoff` gives to each language, 1 / log2(max(rank, 2)) at each rank."""
+        lengths = np.diff(self.start)
+        shown = lengths if cutoff is None else np.minimum(lengths, cutoff)
+        rank = np.arange(shown.sum()) - np.repeat(np.cumsum(shown) - shown, shown) + 1
+        query = np.repeat(np.arange(len(shown)), shown)
+        cell = query * codes + self.languages[self.start[query] + rank - 1]
+        weights = 1 / np.log2(np.maximum(rank, 2))
+        summed = np.bincount(cell, weights=weights, minlength=len(shown) * codes)
+        return summed.reshape(len(shown), codes).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """The attention that languages get, summed already: for rankings that are too long to be kept.
+
+    Attributes:
+        sums: For each cutoff, shape (queries, codes).
+    """
+
+    sums: Mapping[int | None, Values]
+
+    def attention(self, cutoff: int | None, codes: int) -> Values:
+        """As of `Retrieved`; for the cutoffs that there are."""
+        return self.sums[cutoff]
+
+    def of(self, queries: IntArray | slice) -> Attention:
+        """That of some queries."""
+        return Attention({cutoff: sums[queries] for cutoff, sums in self.sums.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +71,8 @@ class QueryRanks:
         languages: Shape (relevant.sum(),), aligned with `grades`: numbers into `codes`; None where nobody knows.
         pair: Shape (found,): where in `grades` and `languages` the passage of each rank stands. Needed with either.
         codes: The languages.
-        retrieved: The languages of all that was retrieved; for AWRF alone.
+        retrieved: The languages of all that was retrieved, or the attention that they get; for AWRF alone.
+        correlations: Shape (queries,): how a query's ranking correlates with those of its translations; for MRC alone.
     """
 
     ranks: IntArray
@@ -50,7 +82,8 @@ class QueryRanks:
     languages: IntArray | None = None
     pair: IntArray | None = None
     codes: tuple[str, ...] = ()
-    retrieved: Retrieved | None = None
+    retrieved: Retrieved | Attention | None = None
+    correlations: Values | None = None
 
     def __post_init__(self) -> None:
         if self.pair is None and (self.grades is not None or self.languages is not None):
@@ -85,6 +118,7 @@ class QueryRanks:
             (np.cumsum(kept) - 1)[pair[found]] if len(pair) else pair,
             self.codes,
             self.retrieved,
+            self.correlations,
         )
 
     def at_least(self, grade: int) -> QueryRanks:
@@ -103,18 +137,8 @@ class SettingRanks:
     found: QueryRanks
 
 
-def setting_ranks(
-    collection: MultilingualCollection,
-    ranks: RelevantRanks,
-    setting: Setting,
-    top: npt.NDArray[np.integer] | None = None,
-) -> SettingRanks:
-    """Where the relevant passages of each question of `setting` stand in its pool.
-
-    Args:
-        top: Shape (queries of the collection, depth): the rows of the passages that are best for each query in the
-            setting's pool, best first. Only AWRF needs it, to the depth of its cutoff.
-    """
+def setting_ranks(collection: MultilingualCollection, ranks: RelevantRanks, setting: Setting) -> SettingRanks:
+    """Where the relevant passages of each question of `setting` stand in its pool."""
     relevant = collection.relevant
     asked = collection.queries.language[relevant.queries] == collection.language_number(setting.query_language)
     if setting.searched is not None:
@@ -123,10 +147,6 @@ def setting_ranks(
     rank = (ranks.in_pool if setting.searched is None else ranks.in_language)[pairs]
     query_rows, query, counts = np.unique(relevant.queries[pairs], return_inverse=True, return_counts=True)
     order = np.lexsort((rank, query))
-    retrieved = None
-    if top is not None:
-        shown = collection.passages.language[top[query_rows]]
-        retrieved = Retrieved(shown.ravel(), np.arange(len(query_rows) + 1) * shown.shape[1])
     found = QueryRanks(
         rank[order],
         np.append(0, np.cumsum(counts)),
@@ -135,6 +155,5 @@ def setting_ranks(
         collection.passages.language[relevant.passages[pairs]].astype(np.int64),
         order,
         collection.languages,
-        retrieved,
     )
     return SettingRanks(query_rows, found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import ir_measures
@@ -133,11 +133,16 @@ def evaluate_run(
     *,
     languages: npt.NDArray[np.integer] | None = None,
     codes: tuple[str, ...] = (),
+    correlations: Values | None = None,
 ) -> dict[str, Values]:
     """The value of each measure for each query, by the measure's name; `mean` makes a figure of it.
 
     A query that retrieved nothing has 0, as in trec_eval and ir_measures; RankDistance refuses a run in which a
     relevant document is missing.
+
+    Args:
+        run, judgements, languages, codes: As of `run_ranks`.
+        correlations: Shape (queries,), as `run_rank_correlation` makes them; MRC needs them.
 
     Raises:
         BeirHybridError: as `run_ranks` and `values`; or no query has a relevant document.
@@ -145,7 +150,7 @@ def evaluate_run(
     parsed = [parse(measure) for measure in measures]
     for measure in parsed:
         check_relevant([int(judgements.grades.max(initial=0))], measure)
-    found = run_ranks(run, judgements, languages=languages, codes=codes)
+    found = replace(run_ranks(run, judgements, languages=languages, codes=codes), correlations=correlations)
     return {str(measure): values(measure, found) for measure in parsed}
 
 
