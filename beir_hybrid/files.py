@@ -76,26 +76,40 @@ def atomic_folder(path: Path, *, replace: bool = False, new: bool = False) -> It
         try:
             yield temporary
             temporary.chmod(0o777 & ~_umask())
-            for entry in sorted(temporary.rglob("*")):
-                _fsync(entry)
-            _fsync(temporary)
-            if replace and path.exists():
-                retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-                os.replace(path, retired / "was")
-                os.replace(temporary, path)
-                shutil.rmtree(retired, ignore_errors=True)
-            elif path.exists():
-                _was_first(path, new)
-            else:
-                try:
-                    os.rename(temporary, path)
-                except OSError:
-                    if not path.exists():
-                        raise
-                    _was_first(path, new)
-            _fsync(path.parent)
+            _into_place(temporary, path, replace, new)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move_folder(source: Path, path: Path, *, replace: bool = False) -> None:
+    """Give the finished folder `source`, on the same disk, the name `path`, whole or not at all.
+
+    Raises:
+        BeirHybridError: `path` exists (and `replace` is false), or cannot be written.
+    """
+    with as_one_error(path):
+        _into_place(source, path, replace, new=True)
+
+
+def _into_place(source: Path, path: Path, replace: bool, new: bool) -> None:
+    for entry in sorted(source.rglob("*")):
+        _fsync(entry)
+    _fsync(source)
+    if replace and path.exists():
+        retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+        os.replace(path, retired / "was")
+        os.replace(source, path)
+        shutil.rmtree(retired, ignore_errors=True)
+    elif path.exists():
+        _was_first(path, new)
+    else:
+        try:
+            os.rename(source, path)
+        except OSError:
+            if not path.exists():
+                raise
+            _was_first(path, new)
+    _fsync(path.parent)
 
 
 def _was_first(path: Path, new: bool) -> None:

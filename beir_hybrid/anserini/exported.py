@@ -59,7 +59,7 @@ class ExportedQueries:
         """As in `topics/` and `embedding.pkl`, and as Anserini's reader of topics hands them on.
 
         Raises:
-            BeirHybridError: a question is empty.
+            BeirHybridError: a question is empty, or has half of a surrogate pair.
         """
         texts = [topic_text(text) for text in self.texts]
         for identifier, text in zip(self.ids, texts, strict=True):
@@ -68,6 +68,7 @@ class ExportedQueries:
                     f"{self.view.name}: the question {identifier!r} is empty, and Anserini reads no topics after "
                     "such a one; leave it out of the collection."
                 )
+            check_utf8(text, identifier)
         return texts
 
 
@@ -146,3 +147,18 @@ def topic_text(text: str) -> str:
     Java's `trim` takes all up to U+0020 away, controls too; encoded queries are found by what is left.
     """
     return text.translate(_UNREADABLE).strip("".join(map(chr, range(33))))
+
+
+def check_utf8(text: str, identifier: str) -> str:
+    """The text, if a file can hold it.
+
+    Raises:
+        BeirHybridError: it has half of a surrogate pair.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BeirHybridError(
+            f"the text {identifier!r} has half of a surrogate pair, which no file in UTF-8 can hold; repair the source."
+        ) from None
+    return text

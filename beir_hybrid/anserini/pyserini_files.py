@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from beir_hybrid.anserini.exported import Docids, ExportedQueries
+from beir_hybrid.anserini.exported import Docids, ExportedQueries, check_utf8
 from beir_hybrid.encoders.store import EmbeddingStore
-from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import atomic_file
 
 ROWS_A_FILE = 500_000
@@ -29,7 +28,7 @@ def write_topics(path: Path, queries: ExportedQueries) -> None:
     """Id, tab, text: for `--topics` of Pyserini's searches."""
     with atomic_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
         for identifier, text in zip(queries.topic_ids, queries.topic_texts, strict=True):
-            stream.write(f"{identifier}\t{_utf8(text, identifier)}\n")
+            stream.write(f"{identifier}\t{text}\n")
 
 
 def write_qrels(path: Path, queries: ExportedQueries, docids: Docids) -> None:
@@ -81,7 +80,7 @@ def write_json_lines(
 
 def _lines(docids: Sequence[str], texts: Sequence[str], vectors: EmbeddingStore | None, start: int, stop: int) -> bytes:
     rows: list[dict[str, Any]] = [
-        {"id": docid, "contents": _utf8(text, docid)}
+        {"id": docid, "contents": check_utf8(text, docid)}
         for docid, text in zip(docids[start:stop], texts[start:stop], strict=True)
     ]
     if vectors is not None:
@@ -89,13 +88,3 @@ def _lines(docids: Sequence[str], texts: Sequence[str], vectors: EmbeddingStore 
             row["vector"] = vector
     option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
     return b"".join(orjson.dumps(row, option=option) for row in rows)
-
-
-def _utf8(text: str, identifier: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BeirHybridError(
-            f"the text {identifier!r} has half of a surrogate pair, which no file in UTF-8 can hold; repair the source."
-        ) from None
-    return text

@@ -1,0 +1,119 @@
+"""The page in an exported folder: what it holds, and the commands for just this folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+TOPICS, QRELS, QUERIES, CORPUS, VECTORS, LUCENE = "topics", "qrels", "queries", "corpus", "vectors", "lucene"
+_SHOWN = 3
+
+
+def readme(manifest: Mapping[str, Any], docid: str) -> str:
+    """Markdown, with commands that are to be run in the folder; `docid` serves as an example."""
+    files = [str(name).replace("/", ".") for name in manifest["settings"]]
+    parts = [_head(manifest), _search(manifest, files), _evaluate(files), _lexical(files, docid)]
+    if manifest["vectors"]:
+        parts.append(_vectors(manifest))
+    parts.append(_about(manifest))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(manifest: Mapping[str, Any]) -> str:
+    model = manifest["encoder"].get("model") or manifest["encoder"].get("class")
+    lines = [
+        f"# {manifest['collection']}: a dense index for Pyserini",
+        "",
+        f"{manifest['passages']:,} passages of {manifest['collection']} ({manifest['licence'] or 'licence not said'}), "
+        f"encoded by `{model}` into {manifest['dimension']} dimensions. Scores are "
+        f"{'cosines' if manifest['similarity'] == 'cosine' else 'inner products'}. The index is `{manifest['index']}` "
+        f"(Faiss){_recall(manifest)}. What it was made of, and a SHA-256 of every file, is in `manifest.json`.",
+        "",
+        "Run the commands in this folder, with Pyserini 1.6 and Java 21.",
+    ]
+    return "\n".join(lines)
+
+
+def _recall(manifest: Mapping[str, Any]) -> str:
+    found = manifest.get("recall")
+    if not found:
+        return ""
+    measured = ", ".join(f"{name} {value:.3f}" for name, value in found["values"].items())
+    return f"; beside an exact search, over {found['queries']} questions: {measured}"
+
+
+def _search(manifest: Mapping[str, Any], files: list[str]) -> str:
+    if not files:
+        return (
+            "## Search\n\nNo setting of the collection searches all of these passages, so no questions are here; "
+            "`FaissSearcher` opens the folder with an encoder of your own."
+        )
+    commands = [
+        _command("pyserini.search.faiss", "--index", ".", "--topics", f"{TOPICS}/{file}.tsv", "--encoded-queries",
+                 f"{QUERIES}/{file}", "--output", f"run.{file}.txt", "--hits", "100", "--batch-size", "128",
+                 *(["--remove-query"] if manifest.get("same_ids") else []))
+        for file in files[:_SHOWN]
+    ]  # fmt: skip
+    text = "## Search\n\nThe questions are encoded already:\n\n" + _block(commands)
+    if rest := files[_SHOWN:]:
+        text += f"\n\nSo for {', '.join(f'`{file}`' for file in rest)}."
+    encoder = manifest.get("query_encoder") or {}
+    if flags := encoder.get("flags"):
+        own = _command("pyserini.search.faiss", "--index", ".", "--topics", f"{TOPICS}/{files[0]}.tsv", *flags,
+                       "--output", f"run.{files[0]}.txt", "--hits", "100", "--batch-size", "128")  # fmt: skip
+        text += "\n\nTo encode them, or others, with Pyserini itself:\n\n" + _block([own])
+    elif reasons := encoder.get("obstacles"):
+        text += f"\n\nPyserini's own encoder cannot encode others as this model does: {'; '.join(reasons)}."
+    return text
+
+
+def _evaluate(files: list[str]) -> str:
+    commands = [
+        _command("pyserini.eval.trec_eval", "-c", "-m", "map", "-m", "recall.100", "-m", "ndcg_cut.10",
+                 f"{QRELS}/{file}.txt", f"run.{file}.txt")
+        for file in files[:_SHOWN]
+    ]  # fmt: skip
+    return "## Evaluate\n\n" + _block(commands) if commands else ""
+
+
+def _lexical(files: list[str], docid: str) -> str:
+    index = _command("pyserini.index.lucene", "--collection", "JsonCollection", "--input", CORPUS, "--index", LUCENE,
+                     "--generator", "DefaultLuceneDocumentGenerator", "--threads", "4", "--storeRaw")  # fmt: skip
+    search = [
+        _command("pyserini.search.lucene", "--index", LUCENE, "--topics", f"{TOPICS}/{file}.tsv", "--output",
+                 f"run.bm25.{file}.txt", "--bm25", "--hits", "100")
+        for file in files[:1]
+    ]  # fmt: skip
+    code = f"from pyserini.search.lucene import LuceneSearcher; print(LuceneSearcher({LUCENE!r}).doc({docid!r}).raw())"
+    fetch = f"python -c {shlex.quote(code)}"
+    return (
+        "## BM25, and the text of a passage\n\nThe passages are in `corpus/`. The language's analyzer is chosen by "
+        "`--language` (`--language de`), in both commands; without it English is analysed.\n\n"
+        + _block([index, *search, fetch])
+    )
+
+
+def _vectors(manifest: Mapping[str, Any]) -> str:
+    command = _command("pyserini.index.faiss", "--input", VECTORS, "--output", "hnsw", "--dim",
+                       str(manifest["dimension"]), "--hnsw")  # fmt: skip
+    return "## Another index\n\nThe vectors are in `vectors/` as JSON lines, as `pyserini.encode` writes them:\n\n" + (
+        _block([command])
+    )
+
+
+def _about(manifest: Mapping[str, Any]) -> str:
+    ids = manifest["ids"]
+    text = f"## Ids\n\n{ids['escaped_passages']:,} ids of passages and {ids['escaped_questions']:,} of questions are "
+    text += f"written in another way than in the collection: {ids['escaped']}."
+    if ids["prefix"]:
+        text += f" Languages share ids, so before each passage's id stands its {ids['prefix']}."
+    return text
+
+
+def _command(module: str, *arguments: str) -> str:
+    return f"python -m {module} {shlex.join(arguments)}"
+
+
+def _block(commands: list[str]) -> str:
+    return "```sh\n" + "\n".join(commands) + "\n```"
