@@ -274,10 +274,11 @@ def test_embeddings_are_shared_with_the_grid(
     evaluate_grid(encoder, toy_collection, embeddings=tmp_path / "kept", progress=False)
     kept = contents(tmp_path / "kept")
     monkeypatch.setattr(DenseEncoder, "encode", lambda *_, **__: pytest.fail("a text was encoded again"))
-    exported = export_pyserini(encoder, toy_collection, tmp_path / "index", embeddings=tmp_path / "kept")
+    bare = {"embeddings": tmp_path / "kept", "query_encoder": False}
+    exported = export_pyserini(encoder, toy_collection, tmp_path / "index", **bare)
     assert contents(tmp_path / "kept") == kept
     assert exported.passages.shape == (len(toy_collection.passages), 32)
-    again = export_pyserini(encoder, toy_collection, tmp_path / "2", embeddings=tmp_path / "kept", index="IVF2,Flat")
+    again = export_pyserini(encoder, toy_collection, tmp_path / "2", index="IVF2,Flat", **bare)
     np.testing.assert_array_equal(again.passages[:], exported.passages[:])
     with pytest.raises(BeirHybridError, match="of a DenseEncoder alone"):
         export_pyserini(Random(), toy_collection, tmp_path / "3", embeddings=tmp_path / "kept")
@@ -292,7 +293,8 @@ def test_an_export_that_fails_goes_on_with_what_was_encoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model: Any = encoder if kind == "dense" else Random()
-    unbroken = export_pyserini(model, toy_collection, tmp_path / "unbroken").folder
+    # Without its query encoder, which is tried before it is kept.
+    unbroken = export_pyserini(model, toy_collection, tmp_path / "unbroken", query_encoder=False).folder
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -300,13 +302,13 @@ def test_an_export_that_fails_goes_on_with_what_was_encoded(
     with monkeypatch.context() as patch:
         patch.setattr(pyserini_files, "write_qrels", full)
         with pytest.raises(BeirHybridError, match=r"(?i)no space left.*What was encoded is kept in .*\.index\.export"):
-            export_pyserini(model, toy_collection, tmp_path / "index")
+            export_pyserini(model, toy_collection, tmp_path / "index", query_encoder=False)
     assert {path.name for path in tmp_path.iterdir()} == {"unbroken", ".index.export"}
     if kind == "dense":
         monkeypatch.setattr(DenseEncoder, "encode", lambda *_, **__: pytest.fail("a text was encoded again"))
     else:
         model.encoded.clear()
-    folder = export_pyserini(model, toy_collection, tmp_path / "index").folder
+    folder = export_pyserini(model, toy_collection, tmp_path / "index", query_encoder=False).folder
     assert kind == "dense" or len(model.encoded) <= 32  # a look at the encoder, and whether it is the same
     assert contents(folder) == contents(unbroken)
     assert {path.name for path in tmp_path.iterdir()} == {"unbroken", "index"}
