@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from beir_hybrid.anserini.commands import DEPTH, EVALUATE, SEARCH, as_typed, evaluate_arguments, search_arguments
+
 TOPICS, QRELS, QUERIES, CORPUS, VECTORS, LUCENE = "topics", "qrels", "queries", "corpus", "vectors", "lucene"
 _SHOWN = 3
 
@@ -50,18 +52,15 @@ def _search(manifest: Mapping[str, Any], files: list[str]) -> str:
             "`FaissSearcher` opens the folder with an encoder of your own."
         )
     commands = [
-        _command("pyserini.search.faiss", "--index", ".", "--topics", f"{TOPICS}/{file}.tsv", "--encoded-queries",
-                 f"{QUERIES}/{file}", "--output", f"run.{file}.txt", "--hits", "100", "--batch-size", "128",
-                 *(["--remove-query"] if manifest.get("same_ids") else []))
+        as_typed(SEARCH, [*search_arguments(file), *(["--remove-query"] if manifest["same_ids"] else [])])
         for file in files[:_SHOWN]
-    ]  # fmt: skip
+    ]
     text = "## Search\n\nThe questions are encoded already:\n\n" + _block(commands)
     if rest := files[_SHOWN:]:
         text += f"\n\nSo for {', '.join(f'`{file}`' for file in rest)}."
     encoder = manifest.get("query_encoder") or {}
     if flags := encoder.get("flags"):
-        own = _command("pyserini.search.faiss", "--index", ".", "--topics", f"{TOPICS}/{files[0]}.tsv", *flags,
-                       "--output", f"run.{files[0]}.txt", "--hits", "100", "--batch-size", "128")  # fmt: skip
+        own = as_typed(SEARCH, search_arguments(files[0], flags))
         text += "\n\nTo encode them, or others, with Pyserini itself:\n\n" + _block([own])
     elif reasons := encoder.get("obstacles"):
         text += f"\n\nPyserini's own encoder cannot encode others as this model does: {'; '.join(reasons)}."
@@ -69,22 +68,17 @@ def _search(manifest: Mapping[str, Any], files: list[str]) -> str:
 
 
 def _evaluate(files: list[str]) -> str:
-    commands = [
-        _command("pyserini.eval.trec_eval", "-c", "-m", "map", "-m", "recall.100", "-m", "ndcg_cut.10",
-                 f"{QRELS}/{file}.txt", f"run.{file}.txt")
-        for file in files[:_SHOWN]
-    ]  # fmt: skip
+    commands = [as_typed(EVALUATE, evaluate_arguments(file)) for file in files[:_SHOWN]]
     return "## Evaluate\n\n" + _block(commands) if commands else ""
 
 
 def _lexical(files: list[str], docid: str) -> str:
-    index = _command("pyserini.index.lucene", "--collection", "JsonCollection", "--input", CORPUS, "--index", LUCENE,
-                     "--generator", "DefaultLuceneDocumentGenerator", "--threads", "4", "--storeRaw")  # fmt: skip
-    search = [
-        _command("pyserini.search.lucene", "--index", LUCENE, "--topics", f"{TOPICS}/{file}.tsv", "--output",
-                 f"run.bm25.{file}.txt", "--bm25", "--hits", "100")
-        for file in files[:1]
-    ]  # fmt: skip
+    making = ["--collection", "JsonCollection", "--input", CORPUS, "--index", LUCENE]
+    making += ["--generator", "DefaultLuceneDocumentGenerator", "--threads", "4", "--storeRaw"]
+    index, search = as_typed("pyserini.index.lucene", making), []
+    for file in files[:1]:
+        asking = ["--index", LUCENE, "--topics", f"{TOPICS}/{file}.tsv", "--output", f"runs/bm25.{file}.txt"]
+        search.append(as_typed("pyserini.search.lucene", [*asking, "--bm25", "--hits", str(DEPTH)]))
     code = f"from pyserini.search.lucene import LuceneSearcher; print(LuceneSearcher({LUCENE!r}).doc({docid!r}).raw())"
     fetch = f"python -c {shlex.quote(code)}"
     return (
@@ -95,8 +89,8 @@ def _lexical(files: list[str], docid: str) -> str:
 
 
 def _vectors(manifest: Mapping[str, Any]) -> str:
-    command = _command("pyserini.index.faiss", "--input", VECTORS, "--output", "hnsw", "--dim",
-                       str(manifest["dimension"]), "--hnsw")  # fmt: skip
+    making = ["--input", VECTORS, "--output", "hnsw", "--dim", str(manifest["dimension"]), "--hnsw"]
+    command = as_typed("pyserini.index.faiss", making)
     return "## Another index\n\nThe vectors are in `vectors/` as JSON lines, as `pyserini.encode` writes them:\n\n" + (
         _block([command])
     )
@@ -109,10 +103,6 @@ def _about(manifest: Mapping[str, Any]) -> str:
     if ids["prefix"]:
         text += f" Languages share ids, so before each passage's id stands its {ids['prefix']}."
     return text
-
-
-def _command(module: str, *arguments: str) -> str:
-    return f"python -m {module} {shlex.join(arguments)}"
 
 
 def _block(commands: list[str]) -> str:
