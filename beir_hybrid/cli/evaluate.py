@@ -114,6 +114,7 @@ def evaluate(
         bool, typer.Option("--published", help="Also the published figures of this collection, above your own.")
     ] = False,
     precision: options.Precision = "auto",
+    device: options.Device = None,
     query_prompt: options.QueryPrompt = None,
     passage_prompt: options.PassagePrompt = None,
     allow_seen: Annotated[
@@ -153,7 +154,7 @@ def evaluate(
     if vectors and not models:
         results.append(vectors.evaluate(data, allow_seen, **chosen, system=names[0], runs=folders[0]))
     for name, model, folder in zip(names, models, folders, strict=bool(models)):
-        encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
+        encoder = options.load_encoder(model, query_prompt, passage_prompt, precision, device)
         results.append(
             evaluate_grid(
                 encoder,

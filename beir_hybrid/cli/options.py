@@ -53,6 +53,14 @@ Languages = Annotated[
 Precision = Annotated[
     str, typer.Option(help="float32, bf16, or auto: bf16 where the processor has units for it.", metavar="KIND")
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the model runs, as in torch: cpu, cuda, cuda:1. Several encode together, each in a process of its "
+        "own: cuda:0,cuda:1. Default: the best there is.",
+        show_default=False,
+    ),
+]
 QueryPrompt = Annotated[
     str | None,
     typer.Option(help="Put before each question; by default what the model or its family says.", show_default=False),
@@ -81,7 +89,9 @@ def language_codes(languages: str | None) -> list[str] | None:
     return codes
 
 
-def load_encoder(model: str, query_prompt: str | None, passage_prompt: str | None, precision: str) -> DenseEncoder:
+def load_encoder(
+    model: str, query_prompt: str | None, passage_prompt: str | None, precision: str, device: str | None = None
+) -> DenseEncoder:
     """The encoder that these options name."""
     from beir_hybrid.encoders.dense import DenseEncoder
 
@@ -90,4 +100,5 @@ def load_encoder(model: str, query_prompt: str | None, passage_prompt: str | Non
         query_prompt=query_prompt,
         passage_prompt=passage_prompt,
         precision=precision,  # type: ignore[arg-type]  # checked there
+        device=None if device is None else [one.strip() for one in device.split(",") if one.strip()],
     )

@@ -25,6 +25,7 @@ from beir_hybrid.encoders.encoding import (
 )
 from beir_hybrid.encoders.loading import check_pooling, load_model
 from beir_hybrid.encoders.presets import preset_for
+from beir_hybrid.encoders.workers import Workers
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.files import read_json
 
@@ -54,7 +55,9 @@ class DenseEncoder:
             if both give the same vectors (cosine .999). It is tried once, on the first texts, where the processor has
             units for bf16; some thousand tokens and fewer are encoded in float32 without trying.
         batch_tokens: Tokens of a batch, padding included; by default what suits the device.
-        device: As in torch; by default the best there is.
+        device: As in torch; by default the best there is. Several, as ["cuda:0", "cuda:1"] or ["cpu", "cpu"], encode
+            together, each in a process of its own; a script that does so keeps its code below
+            `if __name__ == "__main__":`.
         pooling: `mean` or `cls`, for a bare transformer; by default what its family wants. A model that says itself how
             it pools can be asked for nothing else.
         progress: Show a bar while encoding, if standard error is a terminal.
@@ -73,15 +76,18 @@ class DenseEncoder:
         passage_prompt: str | None = None,
         precision: Precision = "auto",
         batch_tokens: int | None = None,
-        device: str | None = None,
+        device: str | Sequence[str] | None = None,
         pooling: str | None = None,
         progress: bool = True,
     ) -> None:
         if precision not in ("auto", "float32", "bf16"):
             raise unknown("precision", precision, ("auto", "float32", "bf16"))
+        self.devices = () if device is None else (device,) if isinstance(device, str) else tuple(device)
+        _check_devices(self.devices)
+        first = next(iter(self.devices), None)
         if isinstance(model, str | Path):
             self.name = str(model)
-            self.model = load_model(model, device=device, pooling=pooling)
+            self.model = load_model(model, device=first, pooling=pooling)
         else:
             self.model = model
             check_pooling(model, pooling)
@@ -96,6 +102,7 @@ class DenseEncoder:
         if precision == "auto" and not has_bf16_units(device_type):
             self._precision = "float32"
         self._so_far: str | None = None
+        self._workers: Workers | None = None
         self._probe: Probe | None = None
         self.batch_tokens = batch_tokens or (CPU_TOKENS if device_type == "cpu" else GPU_TOKENS)
         self.progress = progress
@@ -129,7 +136,14 @@ class DenseEncoder:
         """Shape (texts, dimension), without a bar. `advance` is told how many texts each batch had."""
         tokens = Tokenised(self.model, texts, self.prompt(side))
         precision = precision or self._settled(tokens)
-        vectors = encode(self.model, tokens, precision, tokens.batches(self.batch_tokens), advance)
+        batches = list(tokens.batches(self.batch_tokens))
+        if len(self.devices) < 2 or len(batches) < 2 * len(self.devices):
+            vectors = encode(self.model, tokens, precision, batches, advance)
+        else:
+            if self._workers is None or not self._workers.alive:
+                self._workers = Workers(self.model, self.devices)
+            dimension = self.model.get_embedding_dimension() or 0
+            vectors = self._workers.encode(tokens, dimension, precision, batches, advance)
         wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(wrong):
             raise BeirHybridError(
@@ -207,6 +221,17 @@ class DenseEncoder:
         self._precision = self._probe.precision
         logger.info("%s: %s, for %s", self.name, self._precision, self._probe)
         return self._precision
+
+
+def _check_devices(devices: Sequence[str]) -> None:
+    import torch
+
+    for device in devices:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise BeirHybridError(f"device {device!r}: {reason} Name one that is here, such as cpu.") from None
 
 
 def retrieval_prompts(model: SentenceTransformer, name: str) -> dict[str, str]:

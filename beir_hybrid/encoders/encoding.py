@@ -5,6 +5,7 @@ Which precision is faster is found out by trying, on the texts that are to be en
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,14 +75,21 @@ class Tokenised:
         return self._padded(rows, self._features) if self._features else self._by_model(rows)
 
     def batches(self, budget: int, rows: IntArray | None = None) -> Iterator[IntArray]:
-        """All or some rows in batches, longest first, so that memory runs out at once or never."""
+        """All or some rows in batches of like length.
+
+        The longest come first, so that memory runs out at once or never; the other batches are mixed, so that the speed
+        so far is that of what is left.
+        """
         rows = np.arange(len(self)) if rows is None else rows
         order = rows[np.argsort(-self.lengths[rows], kind="stable")]
-        start = 0
+        found, start = [], 0
         while start < len(order):
             size = max(1, budget // max(1, int(self.lengths[order[start]])))
-            yield order[start : start + size]
+            found.append(order[start : start + size])
             start += size
+        yield from found[:1]
+        for number in np.random.default_rng(0).permutation(max(0, len(found) - 1)).tolist():
+            yield found[number + 1]
 
     def first(self, tokens: int) -> IntArray:
         """The first rows that have about so many tokens together; at least one."""
@@ -119,18 +127,32 @@ def encode(
     advance: Callable[[int], object] = lambda done: None,
 ) -> FloatArray:
     """Vectors of length 1, by row, of the texts in `batches`. `advance` is told how many texts each batch had."""
+    vectors = np.empty((len(tokens), model.get_embedding_dimension() or 0), dtype=np.float32)
+    with computing(model, precision):
+        for rows in batches:
+            vectors[rows] = vectors_of(model, tokens.batch(rows))
+            advance(len(rows))
+    return vectors
+
+
+@contextlib.contextmanager
+def computing(model: SentenceTransformer, precision: str) -> Iterator[None]:
+    """The modes in which `vectors_of` is called. With bf16 the weights are converted once while this lasts."""
+    import torch
+
+    model.eval()
+    autocast = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    with torch.inference_mode(), autocast:
+        yield
+
+
+def vectors_of(model: SentenceTransformer, features: dict[str, Any]) -> FloatArray:
+    """The vectors of a batch, of length 1."""
     import torch
     from sentence_transformers.util import batch_to_device
 
-    device = model.device
-    vectors = np.empty((len(tokens), model.get_embedding_dimension() or 0), dtype=np.float32)
-    model.eval()
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), autocast:
-        for rows in batches:
-            output: torch.Tensor = model(batch_to_device(tokens.batch(rows), device))["sentence_embedding"]
-            vectors[rows] = torch.nn.functional.normalize(output.float(), dim=1).cpu().numpy()
-            advance(len(rows))
+    output: torch.Tensor = model(batch_to_device(features, model.device))["sentence_embedding"]
+    vectors: FloatArray = torch.nn.functional.normalize(output.float(), dim=1).cpu().numpy()
     return vectors
 
 

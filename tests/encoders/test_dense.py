@@ -129,6 +129,12 @@ def test_an_unknown_precision(tiny_model: Path) -> None:
         DenseEncoder(tiny_model, precision="int8")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("device", ["cpux", "cuda:99", ["cpu", "meta:x"]])
+def test_a_device_that_is_not_there(tiny_model: Path, device: str | list[str]) -> None:
+    with pytest.raises(BeirHybridError, match=r"device '(cpux|cuda:99|meta:x)': "):
+        DenseEncoder(tiny_model, device=device)
+
+
 def test_a_damaged_folder(tiny_model: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_model, tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"

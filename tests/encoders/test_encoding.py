@@ -54,7 +54,10 @@ def test_batches_go_by_length_and_budget(model: SentenceTransformer) -> None:
     assert sorted(np.concatenate(batches).tolist()) == list(range(30))
     lengths = [tokens.lengths[rows] for rows in batches]
     assert all(len(one) == 1 or len(one) * one.max() <= 40 for one in lengths)
-    assert (np.diff(np.concatenate(lengths)) <= 0).all()
+    assert lengths[0].max() == tokens.lengths.max()
+    by_length = sorted(lengths, key=lambda one: (-one.max(), -one.min()))
+    assert (np.diff(np.concatenate(by_length)) <= 0).all()
+    assert [rows.tolist() for rows in tokens.batches(40)] == [rows.tolist() for rows in batches]
 
 
 @pytest.mark.parametrize(
