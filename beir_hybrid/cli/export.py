@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from beir_hybrid.cli import options
+from beir_hybrid.cli import homes, options
 from beir_hybrid.files import check_target
 
 if TYPE_CHECKING:
@@ -90,7 +90,10 @@ def export(
     precision: options.Precision = "auto",
     query_prompt: options.QueryPrompt = None,
     passage_prompt: options.PassagePrompt = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the index that is there.")] = False,
+    faiss: homes.Faiss = None,
+    hub: homes.Hub = None,
+    hub_texts: homes.HubTexts = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Encode a collection's passages into a dense index that Pyserini opens, with all that searching it needs.
 
@@ -109,6 +112,8 @@ def export(
     from beir_hybrid.anserini.plan import find, shard_folder
 
     check_target(output if shard is None else shard_folder(output, shard), *TARGET, overwrite)
+    others = homes.Homes(faiss, hub, hub_texts, overwrite)
+    others.check(output, shard)
     data = options.load_collection(collection, data_dir, languages, setting or ())
     find(data, setting)  # before a model is loaded
     encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
@@ -128,6 +133,7 @@ def export(
         replace=overwrite,
     )
     _tell(exported)
+    others.write(exported)
 
 
 def _tell(exported: Exported) -> None:

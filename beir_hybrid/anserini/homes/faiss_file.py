@@ -63,7 +63,7 @@ def write_faiss(exported: Exported, folder: Path | str, *, replace: bool = False
         BeirHybridError: the folder exists (and `replace` is false) or holds something else; no permission or no space.
     """
     folder = expanded(folder)
-    check_home(folder, "a Faiss file with the ids of its rows", _LAYOUT, replace)
+    check_faiss(folder, replace)
     collection = exported.collection
     rows, vectors = questions(exported)
     with atomic_folder(folder, replace=replace, new=True) as temporary:
@@ -76,6 +76,15 @@ def write_faiss(exported: Exported, folder: Path | str, *, replace: bool = False
         (temporary / "README.md").write_text(readme, encoding="utf-8", newline="")
         write_json(temporary / MANIFEST, manifest)
     return folder
+
+
+def check_faiss(folder: Path, replace: bool) -> None:
+    """Refuse a folder that `write_faiss` could not write to.
+
+    Raises:
+        BeirHybridError: it exists (and `replace` is false) or holds something else.
+    """
+    check_home(expanded(folder), "a Faiss file with the ids of its rows", _LAYOUT, replace)
 
 
 def _write_ids(path: Path, texts: Texts, rows: IntArray, languages: tuple[str, ...]) -> None:

@@ -66,7 +66,7 @@ def write_hub(
             UTF-8 can hold; no permission or no space.
     """
     folder = expanded(folder)
-    check_home(folder, "a hub dataset of embeddings", _LAYOUT, replace)
+    check_hub(folder, replace)
     from tqdm.auto import tqdm
 
     collection, (rows, vectors) = exported.collection, questions(exported)
@@ -91,6 +91,15 @@ def write_hub(
         (temporary / CARD).write_text(_card(exported, manifest, splits, folder.name), encoding="utf-8", newline="")
         write_json(temporary / MANIFEST, manifest)
     return folder
+
+
+def check_hub(folder: Path, replace: bool) -> None:
+    """Refuse a folder that `write_hub` could not write to.
+
+    Raises:
+        BeirHybridError: it exists (and `replace` is false) or holds something else.
+    """
+    check_home(expanded(folder), "a hub dataset of embeddings", _LAYOUT, replace)
 
 
 class _Split:
