@@ -222,7 +222,10 @@ def _of_runs(given: str, data: MultilingualCollection, measures: list[str] | Non
     from beir_hybrid.evaluation.from_runs import evaluate_runs, read_runs
 
     name, _, folder = given.partition("=")
-    return evaluate_runs(read_runs(folder, data), measures=measures, system=name)
+    results = evaluate_runs(read_runs(folder, data), measures=measures, system=name)
+    if empty := results.provenance.get("without_results"):
+        typer.echo(f"{name}: {empty:,} questions have no results in {folder}; each counts as 0.", err=True)
+    return results
 
 
 def _of_bm25(data: MultilingualCollection, plan: GridPlan, measures: list[str] | None) -> Results:

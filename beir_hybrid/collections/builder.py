@@ -96,7 +96,8 @@ class Judgement(NamedTuple):
     Attributes:
         query: The question's row.
         passage: The passage's id.
-        grade: 0 and below is not relevant.
+        grade: 0 and below is not relevant; what is below -1 is kept as -1, as pytrec_eval, which BEIR and ir_measures
+            evaluate with, breaks down on it.
         where: The place in the source, for errors.
     """
 
@@ -197,4 +198,4 @@ def _relevance(pairs: dict[tuple[int, int], int], queries: int) -> Relevance:
     table = np.array([(query, row, grade) for (query, row), grade in pairs.items()], dtype=np.int64).reshape(-1, 3)
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
     start = np.searchsorted(table[:, 0], np.arange(queries + 1))
-    return Relevance(start.astype(np.int64), table[:, 1].copy(), table[:, 2].astype(np.int16))
+    return Relevance(start.astype(np.int64), table[:, 1].copy(), np.maximum(table[:, 2], -1).astype(np.int16))

@@ -33,8 +33,9 @@ def evaluate_runs(
 ) -> Results:
     """The figures of runs, one run a setting, all of one collection.
 
-    A question without results counts as 0. RankDistance is not defined where a relevant passage was not found: among
-    the default measures it is then left out, and where it was asked for it is an error.
+    A question without results counts as 0, and the provenance says how many there are. RankDistance is not defined
+    where a relevant passage was not found: among the default measures it is then left out, and where it was asked for
+    it is an error.
 
     Args:
         measures: As in `evaluate_grid`. MRC compares the runs of all multi settings that there are.
@@ -72,6 +73,7 @@ def evaluate_runs(
         "versions": package_versions(),
         **({} if all(map(_is_whole, by_setting.values())) else {"depth": depth}),
         **({"undefined": sorted(left_out)} if left_out else {}),
+        **({"without_results": empty} if (empty := sum(map(_empty, by_setting.values()))) else {}),
         "unknown_ids": sum(run.unknown_queries + run.unknown_documents for run in by_setting.values()),
         **(provenance or {}),
     }
@@ -170,6 +172,11 @@ def _finds_all(run: Run) -> bool:
 
 def _depth(run: Run) -> int:
     return int(np.bincount(np.searchsorted(run.view.query_rows, run.queries)).max(initial=0))
+
+
+def _empty(run: Run) -> int:
+    """How many questions have no results."""
+    return len(run.view.query_rows) - len(np.unique(run.queries))
 
 
 def _is_whole(run: Run) -> bool:

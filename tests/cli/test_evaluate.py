@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sentence_transformers import SentenceTransformer
 
+import beir_hybrid
 from beir_hybrid.anserini import jvm
 from beir_hybrid.evaluation.figures import Results
 from tests.cli.test_cli import data_dir as data_dir
@@ -96,3 +97,30 @@ def trec_top(path: Path) -> list[tuple[str, str]]:
     with gzip.open(path, "rt") as stream:
         rows = [line.split() for line in stream]
     return [(row[0], row[2]) for row in rows if row[3] == "1"]
+
+
+def test_bad_runs_are_named_and_nothing_is_overwritten(tmp_path: Path) -> None:
+    view = beir_hybrid.load("sample-test").view("multi/en")
+    query, passage = next(iter(view.queries)), next(iter(view.corpus))
+    file, out = tmp_path / "sample-test.multi.en.trec", tmp_path / "out.json"
+    line = f"{query} Q0 {passage} 1 1.0 t\n"
+    given = ["evaluate", "--collection", "sample-test", "--runs", f"x={tmp_path}", "--json", out, "--measure", "AP"]
+    out.write_text("kept")
+    for text, said in (
+        (line + line, f"{file}, line 2: document '{passage}' stands twice"),
+        (line + f"{query} Q0 none 2 0.5 t\n", f"{file}, line 2: document 'none' is not in sample-test/multi/en"),
+        (line + line.replace(query, "none"), f"{file}, line 2: query 'none' is not in"),
+        (line.replace("1.0", "nan"), f"{file}, line 1: the score"),
+        ("", "is empty"),
+    ):
+        file.write_text(text)
+        assert said in refused(run(*given))
+        assert out.read_text() == "kept"
+    file.write_text(line)
+    assert "RankDistance: 36 queries have not found all" in refused(run(*given, "--measure", "RankDistance"))
+    assert "only multi setting with a run" in refused(run(*given, "--measure", "MRC")).replace("\n", " ")
+    assert out.read_text() == "kept"
+    result = run(*given)
+    assert result.exit_code == 0, result.output
+    assert "x: 35 questions have no results in" in result.stderr
+    assert len(Results.read(out).queries[0].values) == 36

@@ -133,6 +133,14 @@ def test_judged_passages_that_the_corpus_lacks_are_counted_and_refused_unless_al
         judged([Judgement(0, "d1", 1, "qrels, line 0"), good])
 
 
+def test_grades_that_break_pytrec_eval_down_are_not_handed_out() -> None:
+    judgements = [Judgement(0, "d0", 1, "qrels"), Judgement(0, "d1", -7, "qrels"), Judgement(1, "d0", -2, "qrels")]
+    view = judged(judgements).view("mono/en")
+    assert dict(view.qrels) == {"q0": {"d0": 1, "d1": -1}}
+    with pytest.raises(BeirHybridError, match=r"is judged -3 .* and -2 before"):
+        judged([*judgements, Judgement(1, "d0", -3, "qrels, line 4")])
+
+
 def test_without_judgements_there_are_queries_and_no_qrels() -> None:
     collection = judged([])
     assert not collection.judged

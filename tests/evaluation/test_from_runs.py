@@ -134,6 +134,8 @@ def test_a_question_without_results_counts(toy_collection: MultilingualCollectio
     whole, less = (evaluate_runs([one], measures=["AP"]) for one in (run, some))
     own = whole.queries[0].values
     assert less.figures[0].queries == whole.figures[0].queries
+    assert less.provenance["without_results"] == 1
+    assert "without_results" not in whole.provenance
     assert less.figures[0].value == pytest.approx((own.sum() - own[0]) / len(own))
 
 

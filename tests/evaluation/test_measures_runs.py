@@ -140,6 +140,9 @@ def test_bad_runs_are_named():
     for score in (float("nan"), None, "x"):
         with pytest.raises(BeirHybridError, match="score for query 'q' that is not a number"):
             read_run({"q": {"a": score}}, {"q": {"a": 1}})
+    for grade in (2**15, 0.5, "1", None):
+        with pytest.raises(BeirHybridError, match="a grade of query 'q' is no whole number"):
+            read_run({"q": {"a": 1.0}}, {"q": {"a": grade}})
     read = read_run({"q": {"a": 1.0}}, {"q": {"a": 1}})
     with pytest.raises(BeirHybridError, match="run of 2 queries and judgements of 1"):
         run_ranks(ranked_run([], [], 2), read.judgements)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+
 import numpy as np
 import pytest
 import torch
+from beir.reranking import Rerank
 from beir.retrieval.evaluation import EvaluateRetrieval
 from beir.retrieval.search.dense import DenseRetrievalExactSearch
 
@@ -52,8 +56,29 @@ def test_results_are_those_of_beir(score_function, chunk):
         assert list(ours[query]) == sorted(found, key=found.__getitem__, reverse=True)
         assert all(type(score) is float for score in ours[query].values())
         assert ours[query] == pytest.approx(found, rel=1e-6, abs=1e-6)
-    qrels = {query: {"d3": 1} for query in QUERIES}
-    assert EvaluateRetrieval.evaluate(qrels, ours, [1, 10]) == EvaluateRetrieval.evaluate(qrels, theirs, [1, 10])
+    qrels = {query: {"d3": 1, "d4": 0} for query in QUERIES}
+    for ignore in (False, True):  # which changes its argument
+        found, expected = (
+            EvaluateRetrieval.evaluate(qrels, results, [1, 10], ignore_identical_ids=ignore)
+            for results in (ours, theirs)
+        )
+        assert found == expected
+    for metric in ("mrr", "r_cap", "hole", "acc"):
+        found, expected = (
+            EvaluateRetrieval.evaluate_custom(qrels, results, [1, 10], metric) for results in (ours, theirs)
+        )
+        assert found == expected
+    assert json.loads(json.dumps(ours)) == pickle.loads(pickle.dumps(ours)) == ours
+
+
+def test_results_are_reranked_by_beir():
+    class CrossEncoder:
+        def predict(self, pairs, **options):
+            return [len(document) for _, document in pairs]
+
+    found = HybridExactSearch(Model(), show_progress_bar=False).search(CORPUS, QUERIES, 10, "cos_sim")
+    ranked = Rerank(CrossEncoder()).rerank(CORPUS, QUERIES, found, top_k=5)
+    assert {query: len(documents) for query, documents in ranked.items()} == dict.fromkeys(QUERIES, 5)
 
 
 def test_results_of_a_sentence_transformer_are_those_of_beir(model, toy_collection):

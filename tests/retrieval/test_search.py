@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -11,10 +13,13 @@ from hypothesis import strategies as st
 
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
+from beir_hybrid.encoders.store import EmbeddingStore
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.retrieval import best
 from beir_hybrid.retrieval import vectors as vectors_module
 from beir_hybrid.retrieval.search import relevant_ranks, top_k
 from beir_hybrid.retrieval.vectors import Vectors, first_equal
+from tests.encoders.test_store import write_store
 
 
 def ranking(scores, ids):
@@ -23,10 +28,10 @@ def ranking(scores, ids):
 
 
 @st.composite
-def vectors_and_ids(draw):
+def vectors_and_ids(draw, most=5):
     """Small whole numbers: products are exact, so the reference is too, and ties are many."""
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
-    queries, passages = draw(st.integers(1, 5)), draw(st.integers(1, 70))
+    queries, passages = draw(st.one_of(st.integers(1, 5), st.just(most))), draw(st.integers(1, 70))
     widest = draw(st.sampled_from([1, 2, 50]))
     found = generator.integers(-widest, widest + 1, (passages, 3)).astype(np.float32)
     asked = generator.integers(-widest, widest + 1, (queries, 3)).astype(np.float32)
@@ -35,10 +40,13 @@ def vectors_and_ids(draw):
 
 
 @settings(deadline=None)
-@given(vectors_and_ids(), st.integers(1, 80), st.sampled_from([1, 2, 7, 64, 1000]))
-def test_top_k_is_the_head_of_the_full_ranking(case, k, block):
+@given(vectors_and_ids(most=300), st.integers(1, 80), st.sampled_from([1, 2, 7, 64, 1000]), st.booleans())
+def test_top_k_is_the_head_of_the_full_ranking(case, k, block, held):
     queries, passages, ids = case
-    scores, rows = top_k(queries, passages, k, ids, block=block)
+    with pytest.MonkeyPatch.context() as patch:
+        if not held:  # passages larger than memory pass by in blocks
+            patch.setattr(best, "_BYTES_HELD", 0)
+        scores, rows = top_k(queries, passages, k, ids, block=block)
     assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
     for query, products in enumerate(queries @ passages.T):
         expected = ranking(products, ids)[:k]
@@ -206,6 +214,26 @@ def test_a_store_is_searched_like_an_array(case, k, block):
             top_k(queries, passages, k, ids), top_k(queries, vectors, k, ids, block=block), strict=True
         ):
             np.testing.assert_array_equal(one, other)
+
+
+@settings(max_examples=40, deadline=None)
+@given(vectors_and_ids(), st.integers(1, 80), st.integers(1, 40), st.booleans(), st.booleans())
+def test_shards_of_a_store_on_disk_are_searched_like_an_array(case, k, shard_rows, half, held):
+    queries, passages, ids = case
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        write_store(Path(name) / "store", passages.astype(np.float16 if half else np.float32), shard_rows)
+        store = EmbeddingStore.open(Path(name) / "store")
+        patch.setattr(best, "_BYTES_HELD", best._BYTES_HELD if held else 0)
+        patch.setattr(Vectors, "rows_at_once", 11)
+        found = top_k(queries, store, k, ids, block=13)
+        if not half:
+            broken = passages.copy()
+            broken[-1, 0] = np.nan
+            write_store(Path(name) / "broken", broken, shard_rows)
+            with pytest.raises(BeirHybridError, match=f"row {len(passages) - 1} of the passage vectors holds NaN"):
+                top_k(queries, EmbeddingStore.open(Path(name) / "broken"), k, ids)
+    for one, other in zip(found, top_k(queries, passages, k, ids), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_mapped_file_is_read_in_blocks(tmp_path):

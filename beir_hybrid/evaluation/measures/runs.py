@@ -180,11 +180,11 @@ def read_run(run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping
     Ties are settled as trec_eval does, by score in single precision and then by document id, both descending.
 
     Raises:
-        BeirHybridError: a score is not a number.
+        BeirHybridError: a score is not a number, or a grade no whole number of 16 bits.
     """
     number: defaultdict[str, int] = defaultdict(count().__next__)
     judged = [np.fromiter(map(number.__getitem__, own), np.int64, len(own)) for own in qrels.values()]
-    grades = [np.fromiter(own.values(), np.int16, len(own)) for own in qrels.values()]
+    grades = [_grades(query, own) for query, own in qrels.items()]
     results = []
     for query in qrels:
         scores = run.get(query, {})
@@ -202,6 +202,15 @@ def read_run(run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping
         list(qrels),
         list(number),
     )
+
+
+def _grades(query: str, judged: Mapping[str, int]) -> npt.NDArray[np.int16]:
+    try:
+        if all(isinstance(grade, int | np.integer) for grade in judged.values()):
+            return np.fromiter(judged.values(), np.int16, len(judged))
+    except OverflowError:
+        pass
+    raise BeirHybridError(f"a grade of query {query!r} is no whole number from -32768 to 32767; each must be one.")
 
 
 def _order(scores: npt.NDArray[np.float32], ids: Iterable[str]) -> IntArray:
