@@ -13,6 +13,9 @@ from beir_hybrid.version import __version__
 
 if TYPE_CHECKING:
     from beir_hybrid.anserini.export import export_pyserini
+    from beir_hybrid.anserini.homes.faiss_file import write_faiss
+    from beir_hybrid.anserini.homes.hub import write_hub
+    from beir_hybrid.anserini.reading import read_vectors
     from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection, Setting, SettingView
     from beir_hybrid.collections.formats.beir_export import load_beir, prepare_beir
     from beir_hybrid.collections.registry import available, load, load_collection, load_setting
@@ -68,7 +71,10 @@ _HOMES = {
     "read_ir_datasets": "training.sources.irds",
     "read_pairs": "training.sources.pair_files",
     "read_parallel_text": "training.sources.parallel_text",
+    "read_vectors": "anserini.reading",
     "register": "registration",
+    "write_faiss": "anserini.homes.faiss_file",
+    "write_hub": "anserini.homes.hub",
 }
 
 __all__ = [
@@ -108,7 +114,10 @@ __all__ = [
     "read_ir_datasets",
     "read_pairs",
     "read_parallel_text",
+    "read_vectors",
     "register",
+    "write_faiss",
+    "write_hub",
 ]
 
 

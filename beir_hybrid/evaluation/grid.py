@@ -74,7 +74,7 @@ def evaluate_grid(
         embeddings: A folder in which embeddings are kept, by model, prompt and texts: what is there is taken from
             there, and a run that was killed goes on where it stopped. Only for a DenseEncoder.
         passage_vectors: Where the passages' vectors are taken from, such as a Pyserini index
-            (`beir_hybrid.anserini.reading.read_vectors`): only the questions are then encoded.
+            (`beir_hybrid.read_vectors`): only the questions are then encoded.
         runs: Write the rankings to this folder, a TREC run for each setting.
         depth: How many passages a question has in these runs. The figures are of whole rankings all the same.
 
@@ -150,7 +150,7 @@ def grid_from_embeddings(
     Args:
         query_vectors: Shape (queries, dimensions), of all of the collection's questions in its order: an array, a
             mapped file, a tensor or an EmbeddingStore; or vectors by id, in any order, as
-            `beir_hybrid.anserini.reading.read_vectors` gives them.
+            `beir_hybrid.read_vectors` gives them.
         passage_vectors: Shape (passages, dimensions), or by id, likewise. They are read a block at a time.
         score_function: "cos_sim" normalises the vectors, "dot" takes them as they are. By default what an index that
             the passages come from ranks by, else "cos_sim".

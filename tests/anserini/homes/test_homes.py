@@ -174,6 +174,12 @@ def test_vectors_of_others_that_are_wrong(column: str, value: Any, message: str,
         read_vectors(tmp_path / "bad.parquet")
 
 
+def test_the_docs_have_the_same_snippets(exported: Exported, tmp_path: Path) -> None:
+    said = (Path(__file__).parents[3] / "docs" / "exports.md").read_text()
+    for folder in (write_faiss(exported, tmp_path / "my-faiss"), write_hub(exported, tmp_path / "my-dataset")):
+        assert python_of(folder).replace("'my-dataset'", '"my-dataset"') in said
+
+
 def python_of(folder: Path) -> str:
     """The code in a README."""
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
