@@ -86,7 +86,7 @@ class EmbeddingStore:
         Raises:
             BeirHybridError: it is not an array of numbers with two axes.
         """
-        found = np.asarray(array)
+        found = np.asanyarray(array)  # a mapped file stays one
         if found.ndim != 2 or found.dtype.kind not in "fiu":
             raise BeirHybridError(
                 f"embeddings of shape {found.shape} and type {found.dtype}; expected numbers, one row for each text."
