@@ -71,7 +71,8 @@ def encode_to_store(
 
     Raises:
         BeirHybridError: the folder holds embeddings of another model or of other texts, or something else; it is
-            damaged, or cannot be written; a vector is not finite.
+            damaged (also when it is read: each shard's SHA-256 is checked first), or cannot be written; a vector is
+            not finite.
     """
     folder = Path(folder)
     key = _key(encoder, texts, side, dtype, digest)
@@ -79,7 +80,7 @@ def encode_to_store(
     if len(find_shards(folder, manifest)) < count_shards(manifest):
         check_writable(folder / MANIFEST)
         _fill(folder, manifest, encoder, texts, side, progress)
-    return EmbeddingStore.open(folder)
+    return EmbeddingStore.open(folder, verify=True)
 
 
 def store_for(

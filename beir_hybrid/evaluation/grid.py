@@ -124,6 +124,9 @@ def evaluate_grid(
     )
     provenance = dict(results.provenance)
     timing = {"encode_seconds": round(seconds, 3), **provenance.pop("timing")}
+    if embeddings is not None:  # what was kept has the precision in which it was begun
+        kept = {one.manifest["precision"] for one in (asked.vectors, found.vectors) if hasattr(one, "manifest")}
+        about["precision"] = " and ".join(sorted(kept))
     provenance["encoder"] = about or {"class": type(encoder).__qualname__}
     provenance["texts_encoded"] = {"queries": len(asked.vectors), "passages": passages_encoded}
     if passage_vectors is not None:
