@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +72,12 @@ class HybridExactSearch(BaseSearch):  # type: ignore[misc]
         if not self.results or not len(corpus):
             return self.results
         asked = self._vectors(self.model.encode_queries(list(queries.values()), **self._options), len(queries), "query")
-        with tempfile.TemporaryDirectory(prefix="beir_hybrid-", ignore_cleanup_errors=True) as folder:
+        one_chunk = len(corpus) <= self.corpus_chunk_size
+        with (
+            contextlib.nullcontext("")
+            if one_chunk
+            else tempfile.TemporaryDirectory(prefix="beir_hybrid-", ignore_cleanup_errors=True) as folder
+        ):
             documents, found = self._encoded(corpus, score_function, Path(folder))
             self._fill(_scaled(asked, score_function), found, list(queries), documents, top_k, itself=False)
             del found  # before its file goes
