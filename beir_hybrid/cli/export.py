@@ -88,6 +88,7 @@ def export(
     shard: _Shard = None,
     shards: _Shards = 1,
     precision: options.Precision = "auto",
+    device: options.Device = None,
     query_prompt: options.QueryPrompt = None,
     passage_prompt: options.PassagePrompt = None,
     faiss: homes.Faiss = None,
@@ -116,7 +117,7 @@ def export(
     others.check(output, shard)
     data = options.load_collection(collection, data_dir, languages, setting or ())
     find(data, setting)  # before a model is loaded
-    encoder = options.load_encoder(model, query_prompt, passage_prompt, precision)
+    encoder = options.load_encoder(model, query_prompt, passage_prompt, precision, device)
     exported = export_pyserini(
         encoder,
         data,
