@@ -92,10 +92,13 @@ def large(items: int, languages: int, size: int = 32) -> None:
     first = seconds(lambda: next(iter(sampler)))
     drawing = sampler._drawing
     drawing.plan(1, 0)  # so that the plan below is of an epoch that was not begun
+    before = time.process_time()
     plan = seconds(lambda: [drawing.plan(0, piece) for piece in range(len(drawing.pieces(0)))])
+    processor = time.process_time() - before
     print(f"  construction {made:.1f} s, first batch after {first:.1f} s, {len(drawing.pieces(0))} pieces")
     for what, value, aim, unit in (("plan", plan, SECONDS, "s"), ("peak memory", peak, MEGABYTES, "MB")):
         print(f"  {what} {value:.1f} {unit}: {'reached' if value <= aim else 'NOT reached'} (aim {aim} {unit})")
+    print(f"  the plan took {processor:.1f} s of the processors' time, in two threads")
     print(f"  the peak is of construction and plan; the groups of the items are {group.nbytes / 1e6:.0f} MB beside it")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from beir_hybrid.collections.builder import CollectionBuilder
@@ -16,6 +17,10 @@ from beir_hybrid.encoders.bundled import bundled_encoder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+# That a machine is busy fails no test.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -75,10 +75,10 @@ def main() -> None:
     app()
 
 
-from beir_hybrid.cli import compare, datasets, demo, evaluate, export, sweep, train  # noqa: E402  (they add their commands)
+from beir_hybrid.cli import arguments, compare, datasets, demo, evaluate, export, sweep, train  # noqa: E402  (they add their commands)
 
 app.add_typer(datasets.app, name="datasets")
-app.command("train")(train.train)
+app.command("train", cls=arguments.TrainCommand)(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)

@@ -50,6 +50,21 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
+def as_mapping(setting: str, text: str) -> str | dict[str, Any]:
+    """The mapping that a text writes out, with or without its braces; without a colon the text itself.
+
+    Raises:
+        BeirHybridError: it is no mapping after all.
+    """
+    if ":" not in text:
+        return text
+    with contextlib.suppress(yaml.YAMLError, ValueError):
+        found = yaml.safe_load(text if text.strip().startswith("{") else f"{{{text}}}")
+        if isinstance(found, dict):
+            return found
+    raise BeirHybridError(f"{setting} is {text!r}; expected one name, or names with their weights: 'x-y: 2, en-en: 1'.")
+
+
 def as_type(value: Any, hint: Any) -> Any:
     """The value, as a number where one is wanted: YAML 1.1 reads 3e-5 as text.
 

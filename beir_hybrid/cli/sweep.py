@@ -11,12 +11,13 @@ import typer
 
 from beir_hybrid.cli import options
 from beir_hybrid.cli.processes import refuse_several
-from beir_hybrid.cli.settings_file import read_config
+from beir_hybrid.cli.settings_file import as_mapping, read_config
 from beir_hybrid.cli.train import run_command, typed_options
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.figures import Results
 from beir_hybrid.files import check_writable, read_json, write_json, write_text
+from beir_hybrid.training.mixing import batching_name
 
 RESULTS, RECORD = "results.json", "hybrid_training.json"
 _HYBRID = "hybrid"
@@ -77,9 +78,15 @@ def combinations(batchings: Sequence[str], alphas: Sequence[float], seeds: Seque
     found = {}
     for batching, alpha, seed in itertools.product(batchings, alphas, seeds):
         share = {"alpha": alpha} if batching == _HYBRID else {}
-        parts = [batching, *(f"alpha{alpha:g}" for _ in share), f"seed{seed}"]
+        parts = [_label(batching), *(f"alpha{alpha:g}" for _ in share), f"seed{seed}"]
         found["-".join(parts)] = {"batching": batching, **share, "seed": seed}
     return found
+
+
+def _label(batching: str) -> str:
+    """A batching as part of a folder's name."""
+    kinds = as_mapping("batching", batching)
+    return batching if isinstance(kinds, str) else batching_name(kinds).replace(" ", "")
 
 
 def _values(name: str, text: str | None, kind: type[Any]) -> list[Any]:
@@ -125,8 +132,9 @@ def _one(
     from beir_hybrid.evaluation.grid import evaluate_grid
 
     encoder = options.load_encoder(str(folder), None, None, given.get("precision", "auto"))
-    system = folder.name.removeprefix(f"{changed['batching']}-")
-    results = evaluate_grid(encoder, data, system=system, batching=changed["batching"])
+    batching = _label(changed["batching"])
+    system = folder.name.removeprefix(f"{batching}-")
+    results = evaluate_grid(encoder, data, system=system, batching=batching)
     results.write_json(folder / RESULTS)
     return results
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from beir_hybrid.cli import options, processes
-from beir_hybrid.cli.settings_file import ARGUMENTS, as_type, fits, is_list, read_config
+from beir_hybrid.cli.arguments import TrainCommand, other_arguments
+from beir_hybrid.cli.settings_file import ARGUMENTS, as_mapping, as_type, fits, is_list, read_config
 from beir_hybrid.collections import registry
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.collections.names import base_name
@@ -26,22 +26,6 @@ if TYPE_CHECKING:
 
 TARGET = ("a model", "modules.json")
 DEFAULT = "sample-train"
-_OWN = {
-    "max_steps": "--steps",
-    "num_train_epochs": "--steps",
-    "per_device_train_batch_size": "--batch-size",
-    "warmup_steps": "--warmup",
-    "lr_scheduler_type": "--scheduler",
-    "bf16": "--precision",
-    "output_dir": "--output",
-    "save_strategy": "--save-steps",
-    "eval_strategy": "--dev",
-    "eval_steps": "--dev and --save-steps",
-    "load_best_model_at_end": "--dev",
-    "metric_for_best_model": "--dev",
-    "greater_is_better": "--dev",
-}
-"""Training arguments that the command has an option for under another name."""
 
 
 def _read_config(context: typer.Context, param: typer.CallbackParam, value: Path | None) -> Path | None:
@@ -93,7 +77,7 @@ _Batching = Annotated[
     str,
     typer.Option(
         help="hybrid, x-x-mono (a batch in one language), x-y (question and passage in different languages), x-x, "
-        "or en-en."
+        "en-en, or the weight of each kind: `'x-x-mono: 0.4, x-y: 0.4, en-en: 0.2'`."
     ),
 ]
 _Symmetric = Annotated[
@@ -114,7 +98,7 @@ _Setting = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Any other training argument, as `weight_decay=0.1`; may be repeated.",
+        help="Another training argument; may be repeated. The same as its name as an option.",
         metavar="NAME=VALUE",
         show_default=False,
     ),
@@ -160,9 +144,12 @@ def train(
     languages). Beside the model stands `hybrid_training.json`: what it was trained on, and how. In several processes:
     `torchrun --nproc-per-node=2 -m beir_hybrid.cli train ...`.
 
+    Every other training argument, ours and those of sentence-transformers, is an option under its name too:
+    `--weight-decay 0.1`, `--pairs pivot:en`, `--language-weights proportional`, `--mini-batch-size 16`.
+
     `beir-hybrid train bundled:multilingual-e5-small --collection mlqa-r --output my-encoder --freeze-embeddings`
     """
-    others = _other_arguments(context, setting or ())
+    others = other_arguments(context, setting or ())
     with processes.together(timeout=others.get("ddp_timeout", 1800)) as group:
         group.first(lambda: check_target(output, *TARGET, overwrite))
         data = load_sources(collection, pairs_file, data_dir, languages)
@@ -176,7 +163,7 @@ def train(
             dev=_development(dev, save_steps, data_dir, data),
             say=typer.echo,
             processes=group,
-            batching=batching,
+            batching=as_mapping("batching", batching),
             alpha=alpha,
             max_steps=steps,
             per_device_train_batch_size=batch_size,
@@ -248,7 +235,7 @@ def run_training(encoder: DenseEncoder, data: Data, output: Path, **settings: An
 def run_command(arguments: list[str]) -> None:
     """Run the command with these arguments, as from the command line; its errors are raised."""
     command = typer.Typer(add_completion=False)
-    command.command("train")(train)
+    command.command("train", cls=TrainCommand)(train)
     typer.main.get_command(command).main(arguments, prog_name="beir-hybrid train", standalone_mode=False)
 
 
@@ -270,6 +257,8 @@ def typed_options(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
                 found[name] = value
                 continue
             value = ",".join(value) if name == "languages" else value
+        if name == "batching" and isinstance(value, dict):
+            value = json.dumps(value)  # as on the command line
         wanted = next((type(one) for one in (True, 1.5, 1) if fits(one, hints[name])), str)
         try:
             one = as_type(value, wanted)
@@ -277,40 +266,4 @@ def typed_options(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
         except ValueError:
             hint = "; write text in quotes" if wanted is str else ""
             raise BeirHybridError(f"{path}: {name} is {value!r}; expected {wanted.__name__}{hint}.") from None
-    return found
-
-
-@processes.told_once()
-def _other_arguments(context: typer.Context, given: typing.Sequence[str]) -> dict[str, Any]:
-    """The training arguments of the file and of the command line, which wins.
-
-    Raises:
-        BeirHybridError: one is unknown, of another type, or has an option of its own.
-    """
-    found = dict(context.meta.get(ARGUMENTS, {}))
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise BeirHybridError(f"--set {text}: expected NAME=VALUE, as in --set weight_decay=0.1.")
-        try:
-            found[name.strip().replace("-", "_")] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):
-            raise BeirHybridError(f"--set {text}: {value!r} is not valid YAML; put text in quotes.") from None
-    if not found:
-        return {}
-    from beir_hybrid.training.trainer import HybridTrainingArguments
-
-    fields = [field.name for field in dataclasses.fields(HybridTrainingArguments) if field.init]
-    hints = typing.get_type_hints(HybridTrainingArguments)
-    own = _OWN | {param.name: param.opts[0] for param in context.command.params if param.name in fields}
-    for name, value in found.items():
-        if name in own:
-            raise BeirHybridError(f"{name}: has an option of its own, {own[name]}; use that.")
-        if name not in fields:
-            raise unknown("training argument", str(name), [field for field in fields if field not in own])
-        try:
-            found[name] = as_type(value, hints[name])
-        except ValueError:
-            wanted = hints[name].__name__ if isinstance(hints[name], type) else str(hints[name])
-            raise BeirHybridError(f"{name} is {value!r}; expected {wanted}.") from None
     return found

@@ -93,6 +93,9 @@ class HybridTrainingArguments(SentenceTransformerTrainingArguments):
         check_settings(**self.loss_settings)
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise BeirHybridError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
+        for name in ("learning_rate", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BeirHybridError(f"{name} is {getattr(self, name)}; expected a number from 0 up.")
         for name in ("seed", "data_seed"):
             value = getattr(self, name)
             if value is not None and value < 0:

@@ -145,6 +145,8 @@ class Eligibility:
                 continue
             if not there:
                 missing.append(code)
+        if missing and kind is BatchKind.X_X:
+            self._refuse_sentences("x-x batches")
         if missing:
             raise BeirHybridError(
                 f"{kind.value} batches: no item of {self.pairs.name} exists in {', '.join(missing)}. Leave it out."
@@ -189,6 +191,8 @@ class Eligibility:
         answers = np.array([self._groups(kind, query, passage, source) for source in range(len(names))])
         fits = (answers >= rows) & (given > 0)
         if not fits.any():
+            if kind is not BatchKind.X_Y:
+                self._refuse_sentences(where)
             self._refuse(where, int(items.max()), int(answers.max()))
         sources = np.where(fits, given, 0.0)
         return Slot(kind, query, passage, share, sources / sources.sum(), answers)
@@ -215,12 +219,21 @@ class Eligibility:
             self._answers[key] = found
         return self._answers[key]
 
+    def _refuse_sentences(self, where: str) -> None:
+        """Refuse rows of one language where no source has any."""
+        if not any(part.same_language for part in self.pairs.parts):
+            raise BeirHybridError(
+                f"{where}: {self.pairs.name} holds sentences and their translations, and within a language a sentence "
+                "would be asked for itself. Use x-y batches, or add questions and passages."
+            )
+
     def _refuse(self, where: str, items: int, groups: int) -> None:
         rows, name = self.batch_size * self.world_size, self.pairs.name
         if groups < self.world_size:
             raise BeirHybridError(
                 f"{where}: no item of {name} can serve for them ({groups} of {self.world_size} needed). "
-                "Its questions may not be parallel: use x-x-mono, or leave the language out."
+                + ("Its questions may not be parallel: use x-x-mono, or leave" if "x-y" in where else "Leave")
+                + " the language out."
             )
         size = f"{self.batch_size} x {self.world_size} processes" if self.world_size > 1 else str(self.batch_size)
         raise BeirHybridError(

@@ -37,6 +37,7 @@ def test_only_hybrid_has_alphas() -> None:
         "hybrid-alpha0.5-seed0",
         "x-y-seed0",
     ]
+    assert list(combinations(["x-y: 1, x-x: 3"], [0.5], [2])) == ["x-y0.25+x-x0.75-seed2"]
 
 
 def test_each_combination_is_trained_and_evaluated_once(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

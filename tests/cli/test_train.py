@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -264,22 +265,28 @@ def test_a_loss_that_is_not_finite_leaves_no_model(tiny_model: Path, tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_killed_at_random_it_ends_with_the_same_weights(tiny_model: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-    arguments = ["train", str(tiny_model), *COMMON, "--steps", "150", "--save-steps", "5"]
-    command = [sys.executable, "-m", "beir_hybrid.cli", *arguments, "--output"]
-    subprocess.run([*command, str(tmp_path / "whole")], env=environment, check=True, capture_output=True)
+    arguments = ["train", str(tiny_model), *COMMON, "--steps", "60", "--save-steps", "3", "--overwrite"]
+    assert run(*arguments, "--output", tmp_path / "whole").exit_code == 0
     random_, output, resumed = random.Random(0), tmp_path / "killed", 0
     for _ in range(3):
-        with subprocess.Popen([*command, str(output)], env=environment, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                resumed += "going on after step" in line
-                if line.startswith("output:"):
-                    break
-            time.sleep(random_.uniform(0.2, 1.5))
-            process.kill()
-    subprocess.run([*command, str(output), "--overwrite"], env=environment, check=True, capture_output=True)
+        before, command = whole_checkpoints(work_folder(output)), [*arguments, "--output", str(output)]
+        with (
+            tempfile.TemporaryFile("w+") as said,
+            subprocess.Popen([sys.executable, "-m", "beir_hybrid.cli", *command], env=environment, stdout=said) as one,
+        ):
+            while one.poll() is None and not set(whole_checkpoints(work_folder(output))) - set(before):
+                time.sleep(0.02)
+            time.sleep(random_.uniform(0, 0.7))
+            one.kill()
+            one.wait()
+            said.seek(0)
+            resumed += "going on after step" in said.read()
+    result = run(*arguments, "--output", output)
+    assert result.exit_code == 0, result.output
+    assert resumed + ("going on after step" in result.output)
     assert weights(output) == weights(tmp_path / "whole")
     assert {path.name for path in tmp_path.iterdir()} == {"killed", "whole"}
 
@@ -339,6 +346,38 @@ def test_a_wrong_file_is_one_error(tmp_path: Path, text: str, said: str) -> None
     (tmp_path / "train.yaml").write_text(text)
     result = run("train", "nowhere", "--config", tmp_path / "train.yaml", "--output", tmp_path / "model")
     assert said in refused(result)
+
+
+def test_every_training_argument_is_an_option(tiny_model: Path, tmp_path: Path) -> None:
+    arguments = ("--weight-decay", "0.25", "--pairs=pivot:en", "--length-bucketing", "--repeat-items", "false")
+    result = train(
+        tiny_model, tmp_path / "model", *arguments, "--language-weights", "{de: 1, en: 2, zh: 0}", "--steps", "1"
+    )
+    assert result.exit_code == 0, result.output
+    record = read_json(tmp_path / "model" / "hybrid_training.json", "a record")
+    assert (record["weight_decay"], record["length_bucketing"]) == (0.25, True)
+    assert record["composition"]["settings"]["pairs"] == dict.fromkeys(("en-de", "de-en", "en-zh", "zh-en"), 1.0)
+    assert record["composition"]["settings"]["languages"]["en"] == pytest.approx(2 / 3)
+    for wrong, said in (
+        ("--weight-decai=1", "No such option: --weight-decai"),
+        ("--max-steps=5", "max_steps: has an option of its own, --steps"),
+        ("--pair-per=rwo", "unknown pair_per 'rwo'"),
+        ("--hard-negatives=some", "hard_negatives is 'some'; expected int"),
+    ):
+        assert said in " ".join(train(tiny_model, tmp_path / "other", wrong).output.split()), wrong
+
+
+def test_a_mixture_stands_in_a_file_and_on_the_command_line(tiny_model: Path, tmp_path: Path) -> None:
+    config, kinds = tmp_path / "train.yaml", {"x-x-mono": 0.25, "x-y": 0.75}
+    config.write_text("batching: {x-y: 3, x-x-mono: 1}")
+    for number, arguments in enumerate([("--config", config), ("--batching", "x-y: 1.5, x-x-mono: 0.5")]):
+        result = train(tiny_model, tmp_path / str(number), *arguments, "--steps", "1")
+        assert result.exit_code == 0, result.output
+        record = read_json(tmp_path / str(number) / "hybrid_training.json", "a record")
+        assert record["composition"]["settings"]["kinds"] == kinds
+        assert "x-x-mono 0.25 + x-y 0.75, 8 pairs" in result.output
+    assert "expected one name" in refused(train(tiny_model, tmp_path / "2", "--batching", "x-y: 1: 2"))
+    assert "unknown kind of batch" in refused(train(tiny_model, tmp_path / "2", "--batching", "{x-z: 1}"))
 
 
 def test_other_wrong_settings_are_one_error(tiny_model: Path, tmp_path: Path) -> None:

@@ -350,9 +350,8 @@ def encoded(said: str) -> list[int]:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on(tiny_model: Path, tmp_path: Path) -> None:
-    whole = start(tiny_model, tmp_path / "whole", 0)
-    assert "done" in whole.communicate(timeout=300)[0]
+def test_killed_at_any_moment_it_goes_on(encoder: DenseEncoder, tiny_model: Path, tmp_path: Path) -> None:
+    encode_to_store(encoder, TEXTS, "passage", tmp_path / "whole", shard_rows=SHARD)
     folder, done = tmp_path / "killed", 0
     for kill_after in (1, 3, 2):
         process = start(tiny_model, folder, 0.05)

@@ -8,6 +8,7 @@ import pickle
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,14 @@ def test_scarce_languages_make_blocks_larger(monkeypatch: pytest.MonkeyPatch) ->
     pairs.query_row[600:, 1] = -1
     assert HybridBatchSampler(pairs, 4)._drawing.supply.blocks == 600 // (64 * 4)
     assert HybridBatchSampler(pairs, 8)._drawing.supply.blocks == 1
+
+
+@pytest.mark.parametrize("batching", ["hybrid", "x-x-mono", "x-x"])
+def test_sentences_make_no_rows_of_one_language(batching: str) -> None:
+    sentences = replace(full("news", "ab", 40), same_language=False)
+    assert HybridBatchSampler(sentences, 4, "x-y").steps == 10
+    with pytest.raises(BeirHybridError, match=r"news holds sentences .* Use x-y batches, or add questions"):
+        HybridBatchSampler(sentences, 4, batching)
 
 
 @pytest.mark.parametrize("batching", ["x-x-mono", "x-y"])

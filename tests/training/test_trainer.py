@@ -57,7 +57,8 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [({"batching": "hybird"}, "Did you mean 'hybrid'"), ({"alpha": 2}, "alpha"), ({"temperature": 0}, "temperature"),
-     ({"seed": -1}, "seed is -1")],
+     ({"seed": -1}, "seed is -1"), ({"learning_rate": float("nan")}, "learning_rate is nan"),
+     ({"learning_rate": -1.0}, "learning_rate is -1"), ({"weight_decay": -1.0}, "weight_decay is -1")],
 )  # fmt: skip
 def test_bad_arguments(tmp_path: Path, changed: dict[str, Any], says: str) -> None:
     with pytest.raises(BeirHybridError, match=says):
