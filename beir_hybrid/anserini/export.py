@@ -187,6 +187,8 @@ def _asking(plan: Plan) -> IntArray:
 def _assemble(plan: Plan, encoded: _Encoded, folder: Path) -> dict[str, Any]:
     """Write all files but those that are there already, each whole; returns the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
+    for half in folder.rglob(".*.part"):  # of a process that was killed
+        half.unlink()
     about = _write_index(plan, encoded, folder / "index")
     docids, texts = plan.docids, plan.texts
     files.write_docids(folder / "docid", docids)
