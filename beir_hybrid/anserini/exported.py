@@ -17,6 +17,14 @@ from beir_hybrid.errors import BeirHybridError
 _UNREADABLE = str.maketrans("\t\n\r", "   ")
 
 
+def file_name(setting: str) -> str:
+    """What a setting is called in file names: `xquad-r.multi.en`.
+
+    Pyserini has formats of their own for topics with `cacm` in their path and for encoded queries with `bpr`.
+    """
+    return setting.replace("/", ".").replace("cacm", "c-acm").replace("bpr", "b-pr")
+
+
 @dataclass(frozen=True, eq=False)
 class ExportedQueries:
     """The questions of one setting, in the collection's order.
@@ -32,7 +40,7 @@ class ExportedQueries:
     @property
     def file(self) -> str:
         """What the setting is called in file names: `xquad-r.multi.en`."""
-        return str(self.view.setting).replace("/", ".")
+        return file_name(self.view.name)
 
     @property
     def rows(self) -> IntArray:

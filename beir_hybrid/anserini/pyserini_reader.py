@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from beir_hybrid.anserini import commands
-from beir_hybrid.anserini.agreement import FloatArray, Hits
+from beir_hybrid.anserini.agreement import FloatArray, Hits, IntArray
 from beir_hybrid.anserini.exported import Exported, ExportedQueries
 from beir_hybrid.anserini.jvm import JavaProcess
 from beir_hybrid.retrieval.vectors import threads
@@ -38,26 +38,27 @@ class PyseriniReader:
 
     def search(self, queries: ExportedQueries) -> Hits:
         """What FaissSearcher finds with the encoded queries, in the order of the setting's questions."""
-        return self._searched("search", queries, encoded=f"queries/{queries.file}")[0]
+        encoded = f"queries/{queries.file}"
+        return self._searched("search", f"topics/{queries.file}.tsv", queries.topic_ids, encoded=encoded)[0]
 
-    def search_with_encoder(self, queries: ExportedQueries, flags: list[str]) -> tuple[Hits, FloatArray]:
-        """What FaissSearcher finds with Pyserini's own encoder, and the vectors that it made."""
-        return self._searched("search_with_encoder", queries, flags=flags)
+    def search_with_encoder(
+        self, queries: ExportedQueries, flags: list[str], rows: IntArray
+    ) -> tuple[Hits, FloatArray]:
+        """What FaissSearcher finds for some of the questions with Pyserini's own encoder, and its vectors of them."""
+        asked = [queries.topic_ids[row] for row in rows]
+        return self._searched("search_with_encoder", self._some_topics(queries, rows), asked, flags=flags)
 
     def search_command(
-        self, queries: ExportedQueries, flags: list[str] | None = None, first: int | None = None
+        self, queries: ExportedQueries, flags: list[str] | None = None, rows: IntArray | None = None
     ) -> Path:
         """The run that Pyserini's command line writes.
 
         Args:
             flags: For its own encoder; by default the encoded queries are taken.
-            first: Only so many questions.
+            rows: Only some of the questions.
         """
-        run, topics = self._scratch / "run.txt", f"topics/{queries.file}.tsv"
-        if first is not None:
-            lines = (self._exported.folder / topics).read_bytes().split(b"\n")
-            topics = str(self._scratch / "topics.tsv")
-            Path(topics).write_bytes(b"\n".join(lines[:first]) + b"\n")
+        run = self._scratch / "run.txt"
+        topics = f"topics/{queries.file}.tsv" if rows is None else self._some_topics(queries, rows)
         told = commands.search_arguments(queries.file, flags or (), run=str(run), topics=topics, hits=self._depth)
         self._command(commands.SEARCH, told)
         return run
@@ -73,14 +74,13 @@ class PyseriniReader:
                 values[measure][question] = float(value)
         return values
 
-    def read_run(self, run: Path, queries: ExportedQueries, docids: list[str]) -> Hits:
-        """A TREC run as hits, in the order of the setting's questions; what is not in the folder is no hit."""
+    def read_run(self, run: Path, topics: list[str], docids: list[str]) -> Hits:
+        """A TREC run as hits, in the order of `topics`; what is not in the folder is no hit."""
         import pyarrow
         from pyarrow import compute, csv
 
         names = ["query", "q0", "passage", "rank", "score", "tag"]
         types = {"query": pyarrow.string(), "passage": pyarrow.string(), "score": pyarrow.float32()}
-        topics = queries.topic_ids
         rows = np.full((len(topics), self._depth), -1, dtype=np.int64)
         scores = np.full((len(topics), self._depth), -np.inf, dtype=np.float32)
         if not run.stat().st_size:
@@ -102,14 +102,21 @@ class PyseriniReader:
         scores[query[order], place] = table["score"].to_numpy()[order]
         return Hits(rows, scores)
 
-    def _searched(self, function: str, queries: ExportedQueries, **call: Any) -> tuple[Hits, FloatArray]:
+    def _some_topics(self, queries: ExportedQueries, rows: IntArray) -> str:
+        """A file of topics with those of some questions, as they stand in the folder."""
+        lines = (self._exported.folder / "topics" / f"{queries.file}.tsv").read_bytes().split(b"\n")
+        path = self._scratch / "topics.tsv"
+        path.write_bytes(b"".join(lines[row] + b"\n" for row in rows))
+        return str(path)
+
+    def _searched(self, function: str, topics: str, asked: list[str], **call: Any) -> tuple[Hits, FloatArray]:
         output = self._scratch / "hits.npz"
-        call |= {"folder": self._folder, "topics": f"topics/{queries.file}.tsv", "output": str(output)}
+        call |= {"folder": self._folder, "topics": topics, "output": str(output)}
         call |= {"depth": self._depth, "threads": threads()}
         self._java.call(f"{_READBACK}:{function}", timeout=self._timeout, **call)
         with np.load(output, allow_pickle=False) as found:
             place = {topic: row for row, topic in enumerate(found["topics"].tolist())}
-            order = np.array([place.get(topic, -1) for topic in queries.topic_ids], dtype=np.int64)
+            order = np.array([place.get(topic, -1) for topic in asked], dtype=np.int64)
             rows = np.where(order[:, None] >= 0, found["rows"][order], -1)
             hits = Hits(rows, found["scores"][order])
             return hits, found["vectors"][order] if "vectors" in found else np.empty((0, 0), dtype=np.float32)

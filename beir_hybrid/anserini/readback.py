@@ -114,6 +114,8 @@ def _encoder(folder: str, flags: tuple[str, ...]) -> Any:
 def _encoded(folder: str, flags: tuple[str, ...], text: str) -> Any:
     import torch
 
+    # One short text gives threads nothing to share, and where others use the processor they wait for each other.
+    torch.set_num_threads(1)
     with torch.inference_mode():
         return np.asarray(_encoder(folder, flags).encode(text), dtype=np.float32)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from beir_hybrid.anserini.commands import DEPTH, EVALUATE, SEARCH, as_typed, evaluate_arguments, search_arguments
+from beir_hybrid.anserini.exported import file_name
 
 TOPICS, QRELS, QUERIES, CORPUS, VECTORS, LUCENE = "topics", "qrels", "queries", "corpus", "vectors", "lucene"
 _SHOWN = 3
@@ -14,7 +15,7 @@ _SHOWN = 3
 
 def readme(manifest: Mapping[str, Any], docid: str) -> str:
     """Markdown, with commands that are to be run in the folder; `docid` serves as an example."""
-    files = [str(name).replace("/", ".") for name in manifest["settings"]]
+    files = [file_name(name) for name in manifest["settings"]]
     parts = [_head(manifest), _search(manifest, files), _evaluate(files), _lexical(files, docid)]
     if manifest["vectors"]:
         parts.append(_vectors(manifest))

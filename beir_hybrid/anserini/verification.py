@@ -93,8 +93,8 @@ class Verification:
         rows = [["setting", "questions", *parts, *(["recall"] if self.recall else []), *names]]
         for setting in settings:
             found = {one.part: one for one in self.hits if one.setting == setting}
-            row = [setting, str(max(one.questions for one in found.values()))]
-            row += [_cell(found.get(part)) for part in parts]
+            questions = max(one.questions for one in found.values())
+            row = [setting, str(questions), *(_cell(found.get(part), questions) for part in parts)]
             row += [f"{self.recall[setting]:.4f}"] if self.recall else []
             figures = {one.measure: one for one in self.measures if one.setting == setting}
             rows.append(row + [_figures(figures.get(name)) for name in names])
@@ -129,12 +129,12 @@ class Verification:
         return [*said, "Verified: all agree." if self.passed else "NOT the same: do not use this folder."]
 
 
-def _cell(check: HitsCheck | None) -> str:
+def _cell(check: HitsCheck | None, questions: int) -> str:
     if check is None:
         return "-"
     if check.wrong:
         return f"{check.wrong} differ"
-    return "same" if check.part != "encoder command" else f"same ({check.questions})"
+    return "same" if check.questions == questions else f"same ({check.questions})"
 
 
 def _figures(check: MeasureCheck | None) -> str:

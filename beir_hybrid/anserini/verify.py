@@ -26,7 +26,7 @@ from beir_hybrid.files import sha256_file, write_json
 from beir_hybrid.retrieval.search import top_k
 from beir_hybrid.version import __version__
 
-DEPTH = 100
+DEPTH, ENCODED = 100, 100
 TOLERANCE = 1e-5
 RECORD = "verification.json"
 _LEAST_COSINE = 0.999
@@ -35,9 +35,12 @@ _FEW = 8
 _DIGITS = 5.1e-5
 """What trec_eval's four digits leave open."""
 _PAIRS = 8192
+_TIE = 1e-6
 
 
-def verify_export(exported: Exported, *, depth: int = DEPTH, timeout: float | None = None) -> Verification:
+def verify_export(
+    exported: Exported, *, depth: int = DEPTH, encoded: int | None = ENCODED, timeout: float | None = None
+) -> Verification:
     """Search an exported folder with Faiss and with Pyserini, compare with our ranking, and record it in the folder.
 
     Every question of every exported setting is compared: the same `depth` passages, scores within 1e-5 (passages whose
@@ -45,6 +48,9 @@ def verify_export(exported: Exported, *, depth: int = DEPTH, timeout: float | No
     Faiss's own, and its recall is told.
 
     Args:
+        depth: How many passages are compared for each question.
+        encoded: For how many questions of each setting, spread over it, Pyserini's own encoder is tried, where the
+            folder has one: it takes one text at a time. None for all.
         timeout: Seconds that one step in the other process may take.
 
     Returns:
@@ -55,7 +61,7 @@ def verify_export(exported: Exported, *, depth: int = DEPTH, timeout: float | No
     """
     from tqdm.auto import tqdm
 
-    check = _Check(exported, depth)
+    check = _Check(exported, depth, encoded)
     no_java = jvm.available()
     with ExitStack() as stack:
         if no_java is None and not check.problems:
@@ -75,10 +81,10 @@ def verify_export(exported: Exported, *, depth: int = DEPTH, timeout: float | No
 class _Check:
     """The comparisons of one folder, gathered."""
 
-    def __init__(self, exported: Exported, depth: int) -> None:
+    def __init__(self, exported: Exported, depth: int, encoded: int | None) -> None:
         import faiss
 
-        self._exported = exported
+        self._exported, self._encoded = exported, encoded
         self._docids = list(exported.docids)
         self.depth = min(depth, len(self._docids))
         try:
@@ -104,12 +110,12 @@ class _Check:
             return
         self._note(queries, "FaissSearcher", pyserini.search(queries), expected, score)
         run = pyserini.search_command(queries)
-        found = pyserini.read_run(run, queries, self._docids)
+        found = pyserini.read_run(run, queries.topic_ids, self._docids)
         agreement = self._note(queries, "command line", found, expected, score)
         if len(queries.view.judgements.queries):
             self._measure(queries, expected, agreement, pyserini.evaluate(queries, run))
         if self._flags:
-            self._encoder(queries, expected, score, pyserini)
+            self._encoder(queries, pyserini)
 
     def verification(self, no_java: str | None) -> Verification:
         """All that was compared."""
@@ -134,23 +140,26 @@ class _Check:
             )
         return problems
 
-    def _encoder(self, queries: ExportedQueries, expected: Hits, score: Scorer, pyserini: PyseriniReader) -> None:
+    def _encoder(self, queries: ExportedQueries, pyserini: PyseriniReader) -> None:
         """Search with the query vectors that Pyserini makes itself."""
-        found, vectors = pyserini.search_with_encoder(queries, self._flags)
-        self._compare_vectors(queries, vectors)
-        if not self._full_precision:  # ours are rounded: Pyserini's hits must be the best ones for its own vectors
-            expected, score = self._expected(vectors)
+        count = len(queries.ids)
+        some = np.unique(np.linspace(0, count - 1, min(count, self._encoded or count)).astype(np.int64))
+        ours = queries.vectors[some]
+        found, vectors = pyserini.search_with_encoder(queries, self._flags, some)
+        self._compare_vectors(queries, vectors, ours)
+        # Where ours are rounded, Pyserini's hits must be the best ones for its own vectors.
+        expected, score = self._expected(ours if self._full_precision else vectors)
         self._note(queries, "encoder", found, expected, score)
         if all(one.part != "encoder command" for one in self._hits):
-            few = min(_FEW, len(queries.ids))
-            run = pyserini.search_command(queries, self._flags, first=few)
-            found = pyserini.read_run(run, queries, self._docids)
-            found, first = (Hits(hits.rows[:few], hits.scores[:few]) for hits in (found, expected))
+            few = some[:_FEW]
+            run = pyserini.search_command(queries, self._flags, few)
+            found = pyserini.read_run(run, [queries.topic_ids[row] for row in few], self._docids)
+            first = Hits(expected.rows[:_FEW], expected.scores[:_FEW])
             self._note(queries, "encoder command", found, first, score)
 
-    def _compare_vectors(self, queries: ExportedQueries, vectors: FloatArray) -> None:
-        apart = float(np.abs(vectors - queries.vectors).max(initial=0.0))
-        cosine = float((vectors * queries.vectors).sum(axis=1).min(initial=1.0))
+    def _compare_vectors(self, queries: ExportedQueries, vectors: FloatArray, ours: FloatArray) -> None:
+        apart = float(np.abs(vectors - ours).max(initial=0.0))
+        cosine = float((vectors * ours).sum(axis=1).min(initial=1.0))
         self._vectors["largest_difference"] = max(apart, self._vectors.get("largest_difference", 0.0))
         self._vectors["least_cosine"] = min(cosine, self._vectors.get("least_cosine", 1.0))
         if not cosine >= _LEAST_COSINE:
@@ -188,9 +197,15 @@ class _Check:
             return ours, self._scorer(vectors)
         found = self._by_faiss(vectors)
         if name is not None:
-            self._recall[name] = _recall(found, ours)
+            self._recall[name] = self._recall_of(found, ours, self._scorer(vectors))
         last = np.where(found.rows >= 0, found.scores, np.inf).min(axis=1, initial=np.inf)
         return found, lambda questions, _: last[questions]
+
+    def _recall_of(self, found: Hits, exact: Hits, score: Scorer) -> float:
+        """The share of hits that are as good as the last of the exact ones: ties do no harm."""
+        questions, places = np.nonzero(found.rows >= 0)
+        good = score(questions, found.rows[questions, places]) >= exact.scores[questions, -1] - _TIE
+        return float(good.sum() / max(exact.rows.size, 1))
 
     def _by_faiss(self, vectors: FloatArray) -> Hits:
         scores, rows = self._index.search(np.ascontiguousarray(vectors, dtype=np.float32), self.depth)
@@ -213,8 +228,7 @@ class _Check:
 
     @property
     def _full_precision(self) -> bool:
-        about: Any = self._exported.manifest.get("encoder") or {}
-        return bool(about.get("precision") == "float32")
+        return bool((self._exported.manifest.get("precision") or {}).get("query") == "float32")
 
     def _left_out(self, no_java: str | None) -> list[str]:
         told = []
@@ -268,9 +282,3 @@ def _our_measures(
     for found in ir_measures.iter_calc(list(measures), qrels, run):
         values[measures[found.measure]][found.query_id] = float(found.value)
     return values
-
-
-def _recall(found: Hits, exact: Hits) -> float:
-    """The share of the exact hits that were found."""
-    pairs = zip(found.rows, exact.rows, strict=True)
-    return float(np.mean([np.isin(best, some).mean() for some, best in pairs])) if len(exact.rows) else 1.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from beir_hybrid.cli import homes, options
+from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import check_target
 
 if TYPE_CHECKING:
@@ -71,6 +72,16 @@ _Shards = Annotated[
     typer.Option(help="How many such parts. Without --shard: put them together, and encode no passage again.", min=1),
 ]
 
+_Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify",
+        help="Search the folder with Faiss and with Pyserini (its class, its command line, its trec_eval) and compare "
+        "with our own ranking for every question. Exit code 1 if they differ. Needs Pyserini and Java 21; without, "
+        "Faiss alone is compared.",
+    ),
+]
+
 
 def export(
     model: options.Model,
@@ -94,6 +105,7 @@ def export(
     faiss: homes.Faiss = None,
     hub: homes.Hub = None,
     hub_texts: homes.HubTexts = True,
+    verify: _Verify = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Encode a collection's passages into a dense index that Pyserini opens, with all that searching it needs.
@@ -105,13 +117,15 @@ def export(
     Texts are encoded once. A run that was killed goes on where it stopped when the same command is given again; so do
     several at once, which share the encoding.
 
-    `beir-hybrid export my-encoder --collection xquad-r --output my-index`
+    `beir-hybrid export my-encoder --collection xquad-r --output my-index --verify`
 
     `beir-hybrid export my-encoder --output my-index --index IVF256,Flat --parameters nprobe=32`
     """
     from beir_hybrid.anserini.export import TARGET, export_pyserini
     from beir_hybrid.anserini.plan import find, shard_folder
 
+    if verify and shard is not None:
+        raise BeirHybridError("--verify is for the whole index; leave it out for a --shard.")
     check_target(output if shard is None else shard_folder(output, shard), *TARGET, overwrite)
     others = homes.Homes(faiss, hub, hub_texts, overwrite)
     others.check(output, shard)
@@ -135,6 +149,14 @@ def export(
     )
     _tell(exported)
     others.write(exported)
+    if verify:
+        from beir_hybrid.anserini.verify import RECORD, verify_export
+
+        found = verify_export(exported)
+        typer.echo(found.table())
+        typer.echo(f"verification: {exported.folder / RECORD}")
+        if not found.passed:
+            raise typer.Exit(1)
 
 
 def _tell(exported: Exported) -> None:
