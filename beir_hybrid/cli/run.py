@@ -97,7 +97,7 @@ def run_training(
             _train(trainer, checkpoint)
             if dev is not None:
                 tell(run.best(trainer, work))
-            encoder.model.max_seq_length = run.own_maximum
+            _cut_at(encoder.model, run.own_maximum)
             processes.wait()  # the others may still be reading the best checkpoint
             _save(trainer, output, replace, processes)
     except (SafetensorError, RuntimeError) as error:
@@ -132,6 +132,15 @@ def _save(trainer: HybridTrainer, output: Path, replace: bool, processes: Proces
         trainer.push_to_hub(commit_message="Model save", revision=trainer.args.hub_revision)
 
 
+def _cut_at(model: SentenceTransformer, tokens: int | None) -> None:
+    """Cut longer texts from now on. A model of word vectors has no maximum, and cannot be given one."""
+    if model.max_seq_length != tokens:
+        try:
+            model.max_seq_length = tokens
+        except AttributeError:
+            raise BeirHybridError("this model reads whole texts, however long; leave --max-tokens out.") from None
+
+
 def tokenizer_digest(model: SentenceTransformer) -> str:
     """SHA-256 of the tokenizer; how it pads and cuts is left out, which changes with each use."""
     tokenizer = model.tokenizer
@@ -157,11 +166,12 @@ class _Dev(GridEvaluator):
         self.max_tokens = max_tokens
 
     def _results(self, model: SentenceTransformer) -> Results:
-        in_training, model.max_seq_length = model.max_seq_length, self.max_tokens
+        in_training = model.max_seq_length
+        _cut_at(model, self.max_tokens)
         try:
             return super()._results(model)
         finally:
-            model.max_seq_length = in_training
+            _cut_at(model, in_training)
 
 
 @dataclass(frozen=True)
@@ -190,7 +200,7 @@ class _Run:
         evaluator = None if self.dev is None else _Dev(self.encoder, self.dev, self.own_maximum)
         args = self._arguments(work, evaluator, arguments)
         if max_tokens is not None:
-            model.max_seq_length = min(max_tokens, self.own_maximum or max_tokens)
+            _cut_at(model, min(max_tokens, self.own_maximum or max_tokens))
         data: Any = self.sources[0] if len(self.sources) == 1 else list(self.sources)
         callback = CheckpointCallback(self.processes, keeps_best=self.dev is not None)
         try:

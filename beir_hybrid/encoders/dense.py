@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -183,12 +184,13 @@ class DenseEncoder:
 
     def describe(self) -> dict[str, Any]:
         """What a result must carry about its encoder."""
+        longest = self.model.max_seq_length
         about = {
             "model": self.name,
             "digest": weights_digest(self.model),
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "dimension": self.model.get_embedding_dimension(),
-            "max_tokens": self.model.max_seq_length,
+            "max_tokens": None if longest == math.inf else longest,  # JSON has no infinity
             "modules": [type(module).__name__ for module in self.model],
             "pooling": getattr(next((m for m in self.model if hasattr(m, "pooling_mode")), None), "pooling_mode", None),
             "prompts": {"query": self.query_prompt, "passage": self.passage_prompt},

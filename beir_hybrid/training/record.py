@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ def training_record(trainer: HybridTrainer) -> dict[str, Any]:
     them to an optimiser step. Its `settings` are the settings of the batches as probabilities.
     """
     args, state = trainer.args, trainer.state
+    longest = getattr(trainer.model, "max_seq_length", None)
     sources = []
     for part, data in (("train", trainer.train_dataset), ("eval", trainer.eval_dataset)):
         if dataset := as_dataset(data, part):
@@ -52,7 +54,7 @@ def training_record(trainer: HybridTrainer) -> dict[str, Any]:
         "freeze_embeddings": args.freeze_embeddings,
         "dropout": args.dropout,
         "prompts": getattr(trainer.data_collator, "prompts", None),
-        "max_seq_length": getattr(trainer.model, "max_seq_length", None),
+        "max_seq_length": None if longest == math.inf else longest,  # JSON has no infinity
         "seed": args.seed,
         "batch_seed": args.batch_seed,
         "batch_size": args.train_batch_size,

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from transformers import AutoTokenizer
 from typer.testing import CliRunner, Result
 
@@ -387,3 +389,19 @@ def test_other_wrong_settings_are_one_error(tiny_model: Path, tmp_path: Path) ->
     assert "not valid YAML" in refused(train(tiny_model, output, "--set", "weight_decay=[1"))
     assert "a setting of the training is wrong" in refused(train(tiny_model, output, "--scheduler", "linearr"))
     assert not list(tmp_path.iterdir())
+
+
+def test_word_vectors_are_trained_and_evaluated(tiny_model: Path, tmp_path: Path) -> None:
+    """A model of word vectors reads texts of any length: its maximum is infinite, and no number of JSON."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    words = StaticEmbedding(tokenizer, embedding_dim=8)
+    SentenceTransformer(modules=[words], device="cpu").save(str(tmp_path / "words"))
+    given = ("--languages", "en,de", "--dev", "sample-test", "--steps", "2", "--batch-size", "8")
+    result = run("train", tmp_path / "words", "--output", tmp_path / "trained", *given)
+    assert result.exit_code == 0, result.output
+    result = run("evaluate", tmp_path / "trained", "--collection", "sample-test", "--json", tmp_path / "results.json")
+    assert result.exit_code == 0, result.output
+    for name in ("trained/hybrid_training.json", "results.json"):
+        json.loads((tmp_path / name).read_text(), parse_constant=pytest.fail)
+    said = refused(run("train", tmp_path / "words", "--output", tmp_path / "cut", *given, "--max-tokens", "16"))
+    assert "leave --max-tokens out" in said
