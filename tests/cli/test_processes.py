@@ -171,6 +171,27 @@ def test_killed_at_random_two_processes_end_with_the_same_weights(
     assert {path.name for path in tmp_path.iterdir()} == {"killed", "whole"}
 
 
+@pytest.mark.slow
+def test_killed_a_sharded_training_ends_with_the_same_weights(tiny_model: Path, tmp_path: Path) -> None:
+    def command(output: Path) -> list[str | Path]:
+        sharded = ("--set", "fsdp=true", "--dev", "sample-test@de+en")
+        return [*TORCHRUN, *MODULE, *train(tiny_model, output, *sharded, steps=40, save_steps=5)]
+
+    status, said = started(command(tmp_path / "whole"))
+    assert status == 0, said
+    assert said.count("sharding:    FSDP 2, each of 2 processes keeps its part of the model") == 1
+    status, said = started(command(tmp_path / "killed"), 0.3, work_folder(tmp_path / "killed"))
+    assert status, said
+    status, said = started(command(tmp_path / "killed"))
+    assert status == 0, said
+    assert "going on after step" in said
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    records = [read_json(tmp_path / name / "hybrid_training.json", "a record") for name in ("whole", "killed")]
+    assert records[0] == records[1]
+    assert records[0]["fsdp"] is not None
+    assert {path.name for path in tmp_path.iterdir()} == {"killed", "whole"}
+
+
 def test_an_error_of_the_first_is_told_once(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.txt").write_text("mine")
