@@ -26,7 +26,10 @@ def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
         return _run(model, features)
     # Gradient checkpointing runs layers again while going backward, where this context has ended: with another kernel
     # they would not be the same layers.
-    checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    checkpointing = any(
+        getattr(module, "gradient_checkpointing", False) or hasattr(module, "_checkpoint_wrapped_module")  # FSDP's own
+        for module in model.modules()
+    )
     with contextlib.nullcontext() if checkpointing else _cpu_attention():
         # Texts that end where the padding begins; else what is cut off would not be padding.
         if len(mask) < 2 * CHUNKS or isinstance(model, FSDPModule) or not bool(mask[:, 0].all()):

@@ -22,7 +22,7 @@ from accelerate.utils import (  # type: ignore[import-untyped]
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from torch import Tensor, distributed, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy
 from transformers import Trainer
 from transformers.trainer import FSDP_MODEL_NAME, OPTIMIZER_NAME_BIN, SCHEDULER_NAME
 
@@ -37,7 +37,13 @@ def check_config(config: Mapping[str, Any]) -> None:
     Raises:
         BeirHybridError: it cannot.
     """
-    only = {"version": 2, "state_dict_type": "FULL_STATE_DICT", "cpu_ram_efficient_loading": False, "xla": False}
+    only = {
+        "version": 2,
+        "state_dict_type": "FULL_STATE_DICT",
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "cpu_ram_efficient_loading": False,
+        "xla": False,
+    }
     for name, wanted in only.items():
         if str(given := config.get(name, wanted)).lower() != str(wanted).lower():
             raise BeirHybridError(
@@ -74,6 +80,8 @@ def adopt_plugin(accelerator: Accelerator) -> None:
         )
     plugin = accelerator.state.fsdp_plugin
     check_config({"version": plugin.fsdp_version, "state_dict_type": plugin.state_dict_type.name})
+    if accelerator.device.type == "cpu" and isinstance(plugin.cpu_offload, CPUOffloadPolicy):
+        raise BeirHybridError("fsdp_config: cpu_offload is for GPUs, and this training runs on CPUs: leave it out.")
     if (policy := plugin.mixed_precision_policy) is not None:
         # accelerate's own rounds the summed gradients and the embeddings too: 8 bits are too few for a loss that
         # divides cosines by 0.02.
@@ -169,9 +177,19 @@ class ShardingTrainer(SentenceTransformerTrainer):
         return super().call_model_init(trial)
 
     def create_optimizer(self, model: Any = None) -> Any:
-        if self.is_fsdp_enabled and self._sharded is None:  # the next step shards the model
+        if not self.is_fsdp_enabled:
+            return super().create_optimizer(model)
+        if self._sharded is None:  # the next step shards the model
             self._sharded = ShardedModel(self.model, self.accelerator)
-        return super().create_optimizer(model)
+        else:  # accelerate would wrap the layers once more
+            self.accelerator.state.fsdp_plugin.activation_checkpointing = False
+        optimizer = super().create_optimizer(model)
+        if not type(optimizer).__module__.startswith(("torch.", "torchao.", "accelerate.")):
+            raise BeirHybridError(
+                f"{type(optimizer).__name__} cannot train a sharded model: use one of torch's optimisers, such as "
+                "optim='adamw_torch', or leave fsdp out."
+            )
+        return optimizer
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         if self.is_fsdp_enabled and self._sharded is None:

@@ -235,7 +235,7 @@ def test_an_evaluator_sees_the_whole_model(folder: Path, found: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
-    "config", [{"version": 1}, {"state_dict_type": "SHARDED_STATE_DICT"}, {"cpu_ram_efficient_loading": True}]
+    "config", [{"version": 1}, {"state_dict_type": "SHARDED_STATE_DICT"}, {"auto_wrap_policy": "SIZE_BASED_WRAP"}]
 )
 def test_what_cannot_be_sharded_is_said_first(tmp_path: Path, config: dict[str, Any]) -> None:
     with pytest.raises(BeirHybridError, match=f"{next(iter(config))} is .* leave"):
