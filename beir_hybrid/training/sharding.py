@@ -75,8 +75,8 @@ def adopt_plugin(accelerator: Accelerator) -> None:
     """
     if accelerator.distributed_type != DistributedType.FSDP:
         raise BeirHybridError(
-            "fsdp shares the model among several processes that train together, and accelerate has made this run "
-            f"{accelerator.distributed_type.value}: start them by torchrun or accelerate launch, or leave fsdp out."
+            f"fsdp shares the model among processes that train together; here is {accelerator.num_processes} "
+            f"(accelerate's {accelerator.distributed_type.value}): start them by torchrun, or leave fsdp out."
         )
     plugin = accelerator.state.fsdp_plugin
     check_config({"version": plugin.fsdp_version, "state_dict_type": plugin.state_dict_type.name})
@@ -147,7 +147,9 @@ class ShardedModel:
         twin.load_state_dict(state, assign=True)
         twin.to(model.device)
         del state
-        twin.prompts, twin.max_seq_length = model.prompts, model.max_seq_length
+        twin.prompts = model.prompts
+        if twin.max_seq_length != model.max_seq_length:  # word vectors have none, and cannot be given one
+            twin.max_seq_length = model.max_seq_length
         twin.train(model.training)
         card = model.model_card_data
         card.register_model(twin)
