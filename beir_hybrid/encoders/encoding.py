@@ -137,13 +137,42 @@ def encode(
 
 @contextlib.contextmanager
 def computing(model: SentenceTransformer, precision: str) -> Iterator[None]:
-    """The modes in which `vectors_of` is called. With bf16 the weights are converted once while this lasts."""
+    """The modes in which `vectors_of` is called; with bf16, linear layers have such weights while this lasts."""
     import torch
 
     model.eval()
-    autocast = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), autocast:
+    with contextlib.ExitStack() as modes:
+        modes.enter_context(torch.inference_mode())
+        if precision == "bf16":
+            modes.enter_context(torch.autocast(model.device.type, dtype=torch.bfloat16))
+            modes.enter_context(_linear_layers_in_bf16(model))
         yield
+
+
+@contextlib.contextmanager
+def _linear_layers_in_bf16(model: SentenceTransformer) -> Iterator[None]:
+    """What autocast makes of the weights of linear layers, made once: without gradients it would do so for each batch.
+
+    The model's own parameters are put back at the end, whatever happens.
+    """
+    import torch
+
+    held: list[tuple[torch.nn.Module, str, torch.nn.Parameter]] = []
+    made: dict[int, torch.nn.Parameter] = {}  # layers may share a weight
+    try:
+        for module in model.modules():
+            if type(module) is not torch.nn.Linear:
+                continue
+            for name, value in list(module.named_parameters(recurse=False)):
+                if value.dtype == torch.float32:
+                    held.append((module, name, value))
+                    if id(value) not in made:
+                        made[id(value)] = torch.nn.Parameter(value.to(torch.bfloat16), requires_grad=False)
+                    module.register_parameter(name, made[id(value)])
+        yield
+    finally:
+        for module, name, value in held:
+            module.register_parameter(name, value)
 
 
 def vectors_of(model: SentenceTransformer, features: dict[str, Any]) -> FloatArray:

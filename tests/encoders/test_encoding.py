@@ -94,3 +94,25 @@ def test_without_units_nothing_is_tried(tiny_model: Path, monkeypatch: pytest.Mo
     encoder.encode_queries(["a river and a tower"] * 2000)
     assert encoder.precision == "float32"
     assert "precision_probe" not in encoder.describe()
+
+
+def test_weights_are_converted_once_and_put_back(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = Tokenised(model, TEXTS, "")
+    before = [(name, value, value.dtype) for name, value in model.named_parameters()]
+    ours = encoding.encode(model, tokens, "bf16", tokens.batches(20))
+    seen = []
+
+    def fail(features: object) -> None:
+        seen.extend(layer.weight.dtype for layer in model.modules() if isinstance(layer, torch.nn.Linear))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "forward", fail)
+    with pytest.raises(KeyboardInterrupt):
+        encoding.encode(model, tokens, "bf16", tokens.batches(20))
+    monkeypatch.undo()
+    assert set(seen) == {torch.bfloat16}
+    after = [(name, value, value.dtype) for name, value in model.named_parameters()]
+    assert all(a[0] == b[0] and a[1] is b[1] and a[2] == b[2] for a, b in zip(before, after, strict=True))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        plain = [encoding.vectors_of(model, tokens.batch(rows)) for rows in tokens.batches(20)]
+    assert np.array_equal(np.concatenate(plain), ours[np.concatenate(list(tokens.batches(20)))])
