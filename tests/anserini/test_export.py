@@ -3,7 +3,9 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -371,6 +373,27 @@ def test_shards_give_the_same_index(toy_collection: MultilingualCollection, tmp_
         export_pyserini(Random(), toy_collection, target, shards=3, replace=True)
     with pytest.raises(BeirHybridError, match="counted from 0"):
         export_pyserini(Random(), toy_collection, target, shard=3, shards=3)
+
+
+def test_two_at_once_write_one_index(toy_collection: MultilingualCollection, tmp_path: Path) -> None:
+    """Both have begun before either is done; the second one takes what the first has made."""
+    both = threading.Barrier(2)
+
+    class Waiting(Random):
+        def encode_queries(self, queries: list[str], **_: Any) -> Any:
+            if not self.encoded:
+                both.wait(timeout=60)
+            return super().encode_queries(queries)
+
+    models = [Waiting(), Waiting()]
+    with ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(export_pyserini, one, toy_collection, tmp_path / "index", progress=False) for one in models
+        ]
+        found = [call.result(timeout=120) for call in calls]
+    assert found[0].manifest == found[1].manifest
+    assert {path.name for path in tmp_path.iterdir()} == {"index"}
+    np.testing.assert_array_equal(found[0].passages[:], found[1].passages[:])
 
 
 def test_equal_texts_share_a_vector(tmp_path: Path) -> None:

@@ -129,6 +129,23 @@ def test_train_then_evaluate_then_export(tiny_model: Path, tmp_path: Path) -> No
     assert set(docids) == set(load("sample-test").view("mono/en").corpus)
 
 
+def test_export_of_another_kind_and_in_parts(tiny_model: Path, tmp_path: Path) -> None:
+    common = ("export", tiny_model, "--collection", "sample-test", "--languages", "en,de")
+    result = run(*common, "--output", tmp_path / "ivf", "--index", "IVF4,Flat", "--parameters", "nprobe=4")
+    assert result.exit_code == 0, result.output
+    assert "recall@10 1.0000, recall@100 1.0000" in result.output
+    assert "README.md" in result.output
+    for number in (0, 1):
+        result = run(*common, "--output", tmp_path / "parts", "--shards", 2, "--shard", number)
+        assert f"this is shard {number} of 2" in result.output, result.output
+    result = run(*common, "--output", tmp_path / "parts", "--shards", 2)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "parts" / "docid").read_bytes() == (tmp_path / "ivf" / "docid").read_bytes()
+    assert "needs 9,999 or more" in refused(run(*common, "--output", tmp_path / "no", "--index", "IVF9999,Flat"))
+    said = refused(run(*common, "--output", tmp_path / "no", "--setting", "mono/en", "--setting", "mono/de"))
+    assert "search different passages" in said
+
+
 def test_demo_leaves_a_report(tiny_model: Path, tmp_path: Path) -> None:
     output = tmp_path / "demo"
     result = run(
