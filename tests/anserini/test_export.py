@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pickle
@@ -23,6 +24,7 @@ from beir_hybrid.anserini.exported import Exported
 from beir_hybrid.anserini.ids import unescape
 from beir_hybrid.anserini.shards import chained
 from beir_hybrid.anserini.vectors import arranged
+from beir_hybrid.anserini.workplace import Workplace
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.encoders.dense import DenseEncoder
@@ -375,17 +377,18 @@ def test_shards_give_the_same_index(toy_collection: MultilingualCollection, tmp_
         export_pyserini(Random(), toy_collection, target, shard=3, shards=3)
 
 
-def test_two_at_once_write_one_index(toy_collection: MultilingualCollection, tmp_path: Path) -> None:
+def test_two_at_once_write_one_index(
+    toy_collection: MultilingualCollection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both have begun before either is done; the second one takes what the first has made."""
-    both = threading.Barrier(2)
+    both, turn = threading.Barrier(2), Workplace.turn
 
-    class Waiting(Random):
-        def encode_queries(self, queries: list[str], **_: Any) -> Any:
-            if not self.encoded:
-                both.wait(timeout=60)
-            return super().encode_queries(queries)
+    def together(place: Workplace) -> contextlib.AbstractContextManager[None]:
+        both.wait(timeout=60)
+        return turn(place)
 
-    models = [Waiting(), Waiting()]
+    monkeypatch.setattr(Workplace, "turn", together)
+    models = [Random(), Random()]
     with ThreadPoolExecutor(2) as pool:
         calls = [
             pool.submit(export_pyserini, one, toy_collection, tmp_path / "index", progress=False) for one in models
