@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from beir_hybrid.anserini.export import export_pyserini
     from beir_hybrid.anserini.homes.faiss_file import write_faiss
     from beir_hybrid.anserini.homes.hub import write_hub
+    from beir_hybrid.anserini.query_encoder import PyseriniQueryEncoder
     from beir_hybrid.anserini.reading import read_vectors
+    from beir_hybrid.anserini.verifying.verify import verify_export
     from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection, Setting, SettingView
     from beir_hybrid.collections.formats.beir_export import load_beir, prepare_beir
     from beir_hybrid.collections.registry import available, load, load_collection, load_setting
@@ -49,6 +51,7 @@ _HOMES = {
     "HybridTrainingArguments": "training.arguments",
     "MultilingualCollection": "collections.collection",
     "ParallelPairs": "training.pairs",
+    "PyseriniQueryEncoder": "anserini.query_encoder",
     "LanguageRecall": "evaluation.measures",
     "LareqaAP": "evaluation.measures",
     "MRC": "evaluation.measures",
@@ -73,6 +76,7 @@ _HOMES = {
     "read_parallel_text": "training.sources.parallel_text",
     "read_vectors": "anserini.reading",
     "register": "registration",
+    "verify_export": "anserini.verifying.verify",
     "write_faiss": "anserini.homes.faiss_file",
     "write_hub": "anserini.homes.hub",
 }
@@ -94,6 +98,7 @@ __all__ = [
     "LareqaAP",
     "MultilingualCollection",
     "ParallelPairs",
+    "PyseriniQueryEncoder",
     "RankDistance",
     "Request",
     "Run",
@@ -116,6 +121,7 @@ __all__ = [
     "read_parallel_text",
     "read_vectors",
     "register",
+    "verify_export",
     "write_faiss",
     "write_hub",
 ]

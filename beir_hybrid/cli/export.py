@@ -150,7 +150,7 @@ def export(
     _tell(exported)
     others.write(exported)
     if verify:
-        from beir_hybrid.anserini.verify import RECORD, verify_export
+        from beir_hybrid.anserini.verifying.verify import RECORD, verify_export
 
         found = verify_export(exported)
         typer.echo(found.table())

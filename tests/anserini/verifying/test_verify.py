@@ -12,11 +12,13 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from beir_hybrid.anserini import jvm
+from beir_hybrid.anserini import jvm, pyserini_files
 from beir_hybrid.anserini.export import export_pyserini
 from beir_hybrid.anserini.exported import Exported
-from beir_hybrid.anserini.verify import verify_export
+from beir_hybrid.anserini.verifying.verify import verify_export
+from beir_hybrid.cli import app
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.encoders.dense import DenseEncoder
 from beir_hybrid.files import read_json
@@ -114,3 +116,38 @@ def test_other_encoded_queries_judgements_and_encoders_are_noticed(exported: Exp
     assert (other.view.name, "FaissSearcher") not in wrong
     assert (other.view.name, "encoder") in wrong
     assert any(one.wrong for one in found.measures if one.setting == other.view.name)
+
+
+def test_an_approximate_index_is_held_to_faiss_and_its_recall_is_told(
+    toy_collection: MultilingualCollection, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jvm, "available", lambda: "there is none")
+    options = {"index": "IVF8,Flat", "parameters": "nprobe=1", "query_encoder": False}
+    exported = export_pyserini(DenseEncoder(tiny_model), toy_collection, tmp_path / "index", **options)
+    found = verify_export(exported, depth=DEPTH)
+    assert found.passed
+    assert set(found.recall) == set(exported.settings)
+    assert all(0 < share < 1 for share in found.recall.values())
+    assert "recall" in found.table().splitlines()[0]
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_command_says_by_its_exit_code_what_was_found(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: bool
+) -> None:
+    monkeypatch.setattr(jvm, "available", lambda: "there is none")
+    if wrong:
+        write = pyserini_files.write_docids
+        monkeypatch.setattr(pyserini_files, "write_docids", lambda path, docids: write(path, list(docids)[::-1]))
+    call = ["export", str(tiny_model), "--collection", "sample-test", "--setting", "multi/en", "--verify"]
+    done = CliRunner().invoke(app, [*call, "--output", str(tmp_path / "index")])
+    assert done.exit_code == int(wrong), done.output
+    assert ("NOT the same: do not use this folder." if wrong else "Verified: all agree.") in done.output
+    assert read_json(tmp_path / "index" / "verification.json", "a verification")["passed"] is not wrong
+
+
+def test_a_shard_is_not_verified(tiny_model: Path, tmp_path: Path) -> None:
+    call = ["export", str(tiny_model), "--collection", "sample-test", "--verify", "--shard", "0", "--shards", "2"]
+    done = CliRunner().invoke(app, [*call, "--output", str(tmp_path / "index")])
+    assert done.exit_code == 2
+    assert "leave it out for a --shard" in " ".join(done.output.split())

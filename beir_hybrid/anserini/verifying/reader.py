@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from beir_hybrid.anserini import commands
-from beir_hybrid.anserini.agreement import FloatArray, Hits, IntArray
 from beir_hybrid.anserini.exported import Exported, ExportedQueries
 from beir_hybrid.anserini.jvm import JavaProcess
+from beir_hybrid.anserini.verifying.agreement import FloatArray, Hits, IntArray
 from beir_hybrid.retrieval.vectors import threads
 
-_READBACK = "beir_hybrid.anserini.readback"
+_READBACK = "beir_hybrid.anserini.verifying.readback"
 
 
 class PyseriniReader:

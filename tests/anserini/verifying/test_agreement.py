@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beir_hybrid.anserini.agreement import Hits, compare_hits, unsettled
+from beir_hybrid.anserini.verifying.agreement import Hits, compare_hits, unsettled
 
 TOLERANCE = 1e-5
 N = 8

@@ -17,10 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.anserini import commands, jvm
-from beir_hybrid.anserini.agreement import Agreement, FloatArray, Hits, IntArray, Scorer, compare_hits, unsettled
 from beir_hybrid.anserini.exported import Exported, ExportedQueries
-from beir_hybrid.anserini.pyserini_reader import PyseriniReader
-from beir_hybrid.anserini.verification import HitsCheck, MeasureCheck, Verification
+from beir_hybrid.anserini.verifying.agreement import (
+    Agreement,
+    FloatArray,
+    Hits,
+    IntArray,
+    Scorer,
+    compare_hits,
+    unsettled,
+)
+from beir_hybrid.anserini.verifying.reader import PyseriniReader
+from beir_hybrid.anserini.verifying.verification import HitsCheck, MeasureCheck, Verification
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import sha256_file, write_json
 from beir_hybrid.retrieval.search import top_k

@@ -1,0 +1,1 @@
+"""An exported folder, read back by Pyserini itself."""
