@@ -14,7 +14,7 @@ from beir_hybrid.collections.texts import IntArray, Some, take
 from beir_hybrid.encoders.store import EmbeddingStore, FloatArray
 from beir_hybrid.errors import BeirHybridError
 
-_UNREADABLE = str.maketrans("\t\n\r", "   ")
+_UNREADABLE = str.maketrans("\t\n\r", "   ", "\ufeff")
 
 
 def file_name(setting: str) -> str:
@@ -152,7 +152,8 @@ class Docids(Sequence[str]):
 def topic_text(text: str) -> str:
     """A question as a line of topics can hold it: blanks for tabs and ends of lines, none at either end.
 
-    Java's `trim` takes all up to U+0020 away, controls too; encoded queries are found by what is left.
+    Java's `trim` takes all up to U+0020 away, controls too, and Anserini drops byte order marks; encoded queries are
+    found by what is left.
     """
     return text.translate(_UNREADABLE).strip("".join(map(chr, range(33))))
 

@@ -49,5 +49,5 @@ def test_an_empty_id_is_refused() -> None:
 def test_a_topic_is_one_field_of_one_line(text: str) -> None:
     found = topic_text(text)
     assert topic_text(found) == found
-    assert not set(found) & {"\t", "\n", "\r"}
+    assert not set(found) & {"\t", "\n", "\r", "\ufeff"}
     assert not found or (found[0] > " " and found[-1] > " ")
