@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,30 @@ def test_pyserini_finds_what_we_do(exported: Exported) -> None:
     assert record["passed"] is True
     assert {"pyserini", "anserini", "lucene", "java", "faiss-cpu", "beir_hybrid"} <= set(record["versions"])
     assert "Verified: all agree." in found.table()
+
+
+@needs_java
+def test_the_commands_of_the_readme_run(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All in one process, for starting Java and Pyserini takes most of the time."""
+    folder = str(exported.folder)
+    page = (exported.folder / "README.md").read_text(encoding="utf-8")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    monkeypatch.chdir(folder)  # Java keeps the directory that it was started in
+    printed = []
+    with jvm.JavaProcess() as java:
+        for line in lines:
+            python, kind, what, *arguments = shlex.split(line)
+            assert python == "python"
+            if kind == "-m":
+                call: dict[str, Any] = {"folder": folder, "module": what, "arguments": arguments}
+                printed.append(java.call("beir_hybrid.anserini.verifying.readback:command", timeout=300, **call))
+            else:
+                assert kind == "-c"
+                java.call("timeit:timeit", timeout=300, stmt=what, number=1)  # fails where there is no such passage
+    assert len(lines) == 3 + 1 + 3 + 3  # searching, with its own encoder, evaluating, BM25
+    assert sum("ndcg_cut_10" in text for text in printed) == 3
+    runs = {path.name for path in (exported.folder / "runs").iterdir()}
+    assert runs == {"toy.multi.en.txt", "toy.multi.de.txt", "toy.multi.hi.txt", "bm25.toy.multi.en.txt"}
 
 
 def shifted(exported: Exported) -> None:
