@@ -21,7 +21,7 @@ QUESTIONS = {
     "01": "an emoji 😀 in it",
     "1": "a tab\there",
     "000": "  blanks, and one that does not break\u00a0end \u00a0",
-    "a b": "line\nbreak\u2028and\u0085others\r\n",
+    "b c": "line\nbreak\u2028and\u0085others\r\n",
     "x\ty": "สวัสดี",
     "5": "العربية\u200f \u200f",
     'x"y': "\"quoted\" 'twice'",
