@@ -178,10 +178,8 @@ def _encode(plan: Plan, root: Path, folder: Path) -> _Encoded:
 
 
 def _asking(plan: Plan) -> IntArray:
-    """All questions of the languages that ask, as a grid encodes them."""
-    codes = {view.setting.query_language for view in plan.views}
-    numbers = [number for number, code in enumerate(plan.collection.languages) if code in codes]
-    return np.flatnonzero(np.isin(plan.collection.queries.language, numbers))
+    """The questions of all settings, as a grid encodes them."""
+    return np.unique(np.concatenate([view.query_rows for view in plan.views]))
 
 
 def _assemble(plan: Plan, encoded: _Encoded, folder: Path) -> dict[str, Any]:

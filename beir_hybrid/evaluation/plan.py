@@ -111,15 +111,17 @@ class GridRows:
 
 
 def needed_rows(collection: MultilingualCollection, plan: GridPlan) -> GridRows:
-    """The texts that a plan's settings need."""
+    """The texts that a plan's settings need: what these search, and the questions with a relevant passage there."""
     asking = {setting.query_language for setting in plan.settings}
     searched: set[str] = set()
     for setting in plan.settings:
         searched |= set(collection.languages) if setting.searched is None else {setting.searched}
     if any(s.kind == "multi" for s in plan.settings) and any(m.NAME == "MRC" for m in plan.measures["multi"]):
         asking |= {collection.languages[number] for number in languages_compared(collection)}
-    asks = _is_in(collection, collection.queries, asking)
     found = _is_in(collection, collection.passages, searched)
+    answered = np.zeros(len(collection.queries), dtype=np.bool_)
+    answered[collection.relevant.queries[found[collection.relevant.passages]]] = True
+    asks = _is_in(collection, collection.queries, asking) & answered
     if asks.all() and found.all():
         return GridRows(collection, collection, np.arange(len(asks)), np.arange(len(found)))
     judgements = collection.judgements

@@ -46,8 +46,7 @@ def test_read_back_it_has_the_figures_of_the_model(
     seed: int, setting: str | None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("homes")
-    # Fully parallel: a setting is exported with the questions that it asks, and a grid wants all of their language.
-    collection = make_collection(items=6, seed=seed, missing=0.0)
+    collection = make_collection(items=6, seed=seed)
     found = export_pyserini(Unit(), collection, folder / "index", setting=setting)
     wanted = [setting] if setting else ["multi"]
     direct = evaluate_grid(Unit(), collection, settings=wanted)
