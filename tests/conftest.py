@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
@@ -24,9 +25,10 @@ hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
-def bundled_folder() -> Path:
-    """The bundled encoder in the user's cache, built on first use."""
-    return bundled_encoder()
+def bundled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled encoder in the user's cache, built on first use, by one of the processes that test."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "bundled.lock"):
+        return bundled_encoder()
 
 
 def make_collection(

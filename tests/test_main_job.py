@@ -41,14 +41,14 @@ def test_zero_shot_on_the_sample(before: Results) -> None:
 @needs_lareqa
 @pytest.mark.slow
 def test_zero_shot_on_xquad_r(encoder: DenseEncoder) -> None:
-    # The pool of all 13,014 passages, and the questions of one language.
-    collection = beir_hybrid.load("xquad-r", data_dir=LAREQA)
+    # The questions of one language, and a pool of four.
+    collection = beir_hybrid.load("xquad-r@ar+de+en+zh", data_dir=LAREQA)
     results = beir_hybrid.evaluate_grid(encoder, collection, settings=["mono/en", "cross/en-de", "multi/en"])
-    measured = {"mono/en": 0.846, "cross/en-de": 0.766, "multi/en": 0.435}
+    measured = {"mono/en": 0.846, "cross/en-de": 0.766, "multi/en": 0.437}
     for setting, value in measured.items():
         assert results.value(setting=setting, measure="AP") == pytest.approx(value, abs=TOLERANCE)
     distance = results.value(setting="multi/en", measure="RankDistance")
-    assert distance == pytest.approx(708.7, abs=RANKS)
+    assert distance == pytest.approx(203.8, abs=RANKS)
 
 
 def test_the_exported_index_gives_the_same_top_100(encoder: DenseEncoder, tmp_path: Path) -> None:
