@@ -13,6 +13,8 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
 from typer.testing import CliRunner
 
 from beir_hybrid.anserini import jvm, pyserini_files
@@ -33,6 +35,22 @@ def exported(toy_collection: MultilingualCollection, tiny_model: Path, tmp_path:
     # By the letters of this path Pyserini would take other classes, and no topics at all.
     folder = tmp_path / "balance" / "cacm-bpr-sentence" / "index"
     return export_pyserini(DenseEncoder(tiny_model), toy_collection, folder)
+
+
+@needs_java
+def test_of_rounded_vectors_pyserini_encodes_finer_ones(
+    toy_collection: MultilingualCollection, tiny_model: Path, tmp_path: Path
+) -> None:
+    encoder = DenseEncoder(tiny_model, precision="bf16")
+    exported = export_pyserini(encoder, toy_collection, tmp_path / "index", setting="multi/en")
+    found = verify_export(exported, depth=DEPTH, encoded=5)
+    assert found.passed, found.table()
+    assert {one.part: one.questions for one in found.hits} == {
+        "Faiss": 48, "FaissSearcher": 48, "command line": 48, "encoder": 5, "encoder command": 5
+    }  # fmt: skip
+    assert found.vectors["largest_difference"] > 1e-5
+    assert found.vectors["least_cosine"] > 0.999
+    assert "rounded (bf16)" in " ".join(found.left_out)
 
 
 @needs_java
@@ -154,6 +172,22 @@ def test_an_approximate_index_is_held_to_faiss_and_its_recall_is_told(
     assert set(found.recall) == set(exported.settings)
     assert all(0 < share < 1 for share in found.recall.values())
     assert "recall" in found.table().splitlines()[0]
+
+
+def test_why_pyserini_does_not_encode_is_told(
+    toy_collection: MultilingualCollection, model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jvm, "available", lambda: "there is none")
+    model.append(Dense(32, 16))
+    exported = export_pyserini(DenseEncoder(model), toy_collection, tmp_path / "index")
+    assert not (exported.folder / "encoder").exists()
+    found = verify_export(exported, depth=DEPTH)
+    assert found.passed
+    told = "its module Dense comes after the pooling"
+    assert told in found.table()
+    readme = (exported.folder / "README.md").read_text(encoding="utf-8")
+    assert told in readme
+    assert "PyseriniQueryEncoder" in readme
 
 
 @pytest.mark.parametrize("wrong", [False, True])
