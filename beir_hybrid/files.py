@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from beir_hybrid.errors import BeirHybridError
 
 
@@ -259,6 +257,8 @@ def let_go(array: Any) -> None:
     Reading a corpus a block at a time would else seem to take all of it. Does nothing to anything else, nor where
     something could have been written to the pages.
     """
+    import numpy as np  # here alone: files are written without it
+
     if not isinstance(array, np.memmap) or array.mode != "r" or not hasattr(mmap, "MADV_DONTNEED"):
         return
     base: Any = array
