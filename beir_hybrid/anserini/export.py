@@ -3,47 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from beir_hybrid.anserini import faiss_index, readme
-from beir_hybrid.anserini import pyserini_files as files
-from beir_hybrid.anserini.encoder_folder import FOLDER, write_encoder
+from beir_hybrid.anserini.assemble import MANIFEST, Encoded, assemble
 from beir_hybrid.anserini.exported import Exported, ExportedQueries
-from beir_hybrid.anserini.faiss_index import FLAT, RECALL_QUERIES, IndexKind
-from beir_hybrid.anserini.flat import write_flat
-from beir_hybrid.anserini.ids import RULE
-from beir_hybrid.anserini.plan import FORMAT, Plan, check, find, shard_folder
+from beir_hybrid.anserini.faiss_index import FLAT, IndexKind
+from beir_hybrid.anserini.plan import Plan, check, find, shard_folder
 from beir_hybrid.anserini.shards import of_shards
-from beir_hybrid.anserini.vectors import FEW, Encoder, Source, check_vectors
+from beir_hybrid.anserini.vectors import FEW, Encoder, Source
 from beir_hybrid.anserini.workplace import Workplace
 from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
 from beir_hybrid.collections.texts import IntArray, Some
 from beir_hybrid.encoders.dense import DenseEncoder
-from beir_hybrid.encoders.store import EmbeddingStore, FloatArray
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.files import (
     as_one_error,
-    atomic_file,
     check_target,
     check_writable,
     expanded,
     read_json,
-    sha256_file,
-    write_json,
-    write_text,
 )
 
 TARGET = ("a dense index", "docid")
-MANIFEST, README = "manifest.json", "README.md"
 SIMILARITIES = {"cosine": "cos_sim", "dot": "dot"}
-_PACKAGES = ("beir-hybrid", "faiss-cpu", "numpy", "torch", "transformers", "sentence-transformers", "pandas")
 
 
 def export_pyserini(
@@ -140,23 +126,14 @@ def export_pyserini(
             manifest = _made_meanwhile(plan, folder) if not replace else None
             if manifest is None:
                 with as_one_error(folder):
-                    manifest = _assemble(plan, encoded, place.folder)
+                    manifest = assemble(plan, encoded, place.folder)
                 place.finish(replace)
             place.clear()
     # What was encoded, not what lies in the index: that is verified against these.
     return Exported(folder, manifest, data, plan.rows, encoded.passages, plan.prefixed, encoded.settings)
 
 
-@dataclass(frozen=True, eq=False)
-class _Encoded:
-    """The vectors of an export."""
-
-    passages: EmbeddingStore
-    settings: Mapping[str, ExportedQueries]
-    precision: Mapping[str, Any]
-
-
-def _encode(plan: Plan, root: Path, folder: Path) -> _Encoded:
+def _encode(plan: Plan, root: Path, folder: Path) -> Encoded:
     if plan.shards > 1 and plan.shard is None:
         passages = of_shards(plan, folder)
     else:
@@ -174,112 +151,12 @@ def _encode(plan: Plan, root: Path, folder: Path) -> _Encoded:
         precision["query"] = store.manifest.get("precision")
         for view in plan.views:
             settings[view.name] = ExportedQueries(view, store[np.searchsorted(rows, view.query_rows)])
-    return _Encoded(passages, settings, precision)
+    return Encoded(passages, settings, precision)
 
 
 def _asking(plan: Plan) -> IntArray:
     """The questions of all settings, as a grid encodes them."""
     return np.unique(np.concatenate([view.query_rows for view in plan.views]))
-
-
-def _assemble(plan: Plan, encoded: _Encoded, folder: Path) -> dict[str, Any]:
-    """Write all files but those that are there already, each whole; returns the manifest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for half in folder.rglob(".*.part"):  # of a process that was killed
-        half.unlink()
-    about = _write_index(plan, encoded, folder / "index")
-    docids, texts = plan.docids, plan.texts
-    files.write_docids(folder / "docid", docids)
-    if plan.shard is None:
-        with _bar(plan, "Writing the corpus") as advance:
-            files.write_json_lines(folder / readme.CORPUS, docids, texts, advance=advance)
-    if plan.vectors:
-        with _bar(plan, "Writing the vectors") as advance:
-            files.write_json_lines(folder / readme.VECTORS, docids, texts, encoded.passages, advance)
-    for queries in encoded.settings.values():
-        files.write_topics(folder / readme.TOPICS / f"{queries.file}.tsv", queries)
-        files.write_qrels(folder / readme.QRELS / f"{queries.file}.txt", queries, docids)
-        files.write_encoded_queries(folder / readme.QUERIES / queries.file, queries)
-    manifest = _manifest(plan, encoded, about)
-    if plan.query_encoder and isinstance(plan.source.model, DenseEncoder):
-        shutil.rmtree(folder / FOLDER, ignore_errors=True)  # of an export that was killed
-        manifest["query_encoder"] = write_encoder(plan.source.model, folder / FOLDER).describe()
-    if plan.shard is None:
-        write_text(folder / README, readme.readme(manifest, docids[0]))
-    written = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST]
-    manifest["files"] = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-        for path in written
-    }
-    write_json(folder / MANIFEST, manifest)
-    return manifest
-
-
-def _write_index(plan: Plan, encoded: _Encoded, path: Path) -> dict[str, Any]:
-    """The index, unless it is there already; returns what the manifest says of it."""
-    passages, kind = encoded.passages, plan.kind
-
-    def sound(block: FloatArray, start: int) -> None:
-        check_vectors(block, plan.source.cosine, lambda row: f"the passage {plan.docids[start + row]!r}")
-
-    with _bar(plan, "Indexing passages") as advance:
-        if kind.exact:
-            if not path.exists():
-                with atomic_file(path) as temporary:
-                    write_flat(temporary, _checked(passages, sound, advance), *passages.shape)
-            return {}
-        index, sample = faiss_index.build(kind, passages, path, sound, advance)
-    asked = [queries.vectors for queries in encoded.settings.values()]
-    # Where there are no questions, passages are looked for by their own vectors.
-    pool = np.concatenate(asked) if asked else passages
-    few = min(RECALL_QUERIES, len(pool))
-    queries = pool[np.sort(np.random.default_rng(kind.seed).choice(len(pool), size=few, replace=False))]
-    measured = faiss_index.recall(index, queries, passages)
-    return {
-        "trained_on": sample,
-        "recall": {"values": measured, "queries": few, "of": "questions" if asked else "passages themselves"},
-    }
-
-
-def _checked(
-    store: EmbeddingStore, sound: Callable[[FloatArray, int], None], advance: Callable[[int], object]
-) -> Iterator[FloatArray]:
-    for start, block in store.blocks():
-        sound(block, start)
-        yield block
-        advance(len(block))
-
-
-def _manifest(plan: Plan, encoded: _Encoded, index: Mapping[str, Any]) -> dict[str, Any]:
-    data, model = plan.collection, plan.source.model
-    describe = getattr(model, "describe", None)
-    return {
-        "format": FORMAT,
-        "collection": data.name,
-        "collection_digest": data.digest,
-        "licence": data.info.licence,
-        "text_mode": data.info.text_mode,
-        "settings": list(encoded.settings),
-        "same_ids": data.same_ids,
-        "passages": len(plan.rows),
-        "dimension": encoded.passages.dimension,
-        "similarity": "cosine" if plan.source.cosine else "dot",
-        "normalised": plan.source.normalise or isinstance(model, DenseEncoder),
-        **plan.kind.describe(),
-        **index,
-        "shard": None if plan.shard is None else {"number": plan.shard, "of": plan.shards},
-        "vectors": plan.vectors,
-        "ids": {
-            "escaped": RULE,
-            "prefix": "language and a colon" if plan.prefixed else None,
-            "escaped_passages": sum("%" in docid for docid in plan.docids),
-            "escaped_questions": sum("%" in one for queries in encoded.settings.values() for one in queries.topic_ids),
-        },
-        "encoder": describe() if describe else {"class": type(model).__qualname__},
-        "precision": dict(encoded.precision),
-        "versions": _versions(),
-        "request": plan.request,
-    }
 
 
 def _made_meanwhile(plan: Plan, folder: Path) -> dict[str, Any] | None:
@@ -304,15 +181,6 @@ def _kept_for_later(place: Workplace) -> Iterator[None]:
         ) from error
 
 
-@contextlib.contextmanager
-def _bar(plan: Plan, what: str) -> Iterator[Callable[[int], object]]:
-    from tqdm.auto import tqdm
-
-    off = None if plan.source.progress else True
-    with tqdm(total=len(plan.rows), desc=what, unit="passage", disable=off) as bar:
-        yield bar.update
-
-
 def _cosine(model: Any, similarity: str | None) -> bool:
     if similarity is None:
         function = getattr(model, "score_function", "cos_sim")
@@ -322,11 +190,3 @@ def _cosine(model: Any, similarity: str | None) -> bool:
     if similarity not in SIMILARITIES:
         raise unknown("similarity", similarity, SIMILARITIES)
     return similarity == "cosine"
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
