@@ -1,4 +1,4 @@
-"""Memory and time of an export: `python benchmarks/export.py [PASSAGES] [DIMENSION]`, by default 1,000,000 x 384.
+"""Memory and time of an export: `python benchmarks/export.py [PASSAGES [DIMENSION [INDEX]]]`, else 1,000,000 x 384.
 
 The export runs in a process of its own with generated vectors, by an encoder that is BEIR's two methods, and with torch
 and sentence-transformers loaded as they would be. With `BEIR_HYBRID_DATA` (or the data beside the checkout) it also
@@ -88,15 +88,15 @@ def encode_seconds() -> float | None:
 
 
 def main() -> None:
-    passages, dimension = ([int(one) for one in sys.argv[1:3]] + [1_000_000, 384])[:2] if sys.argv[1:] else (10**6, 384)
-    index = sys.argv[3] if len(sys.argv) > 3 else "Flat"
-    command = [sys.executable, __file__, "--child", str(passages), str(dimension), index]
+    given = sys.argv[1:]
+    passages, dimension, index = (*given, *("1000000", "384", "Flat")[len(given) :])
+    command = [sys.executable, __file__, "--child", passages, dimension, index]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     seconds, before, after = (float(one) for one in said[-3:])
-    print(f"{passages:,} x {dimension}, {index}: {seconds:.1f} s beside encoding, peak memory {after:,.0f} MB")
+    print(f"{int(passages):,} x {dimension}, {index}: {seconds:.1f} s beside encoding, peak memory {after:,.0f} MB")
     print(f"of that {before:,.0f} MB were there before (torch, sentence-transformers and the texts)")
     if per_passage := encode_seconds():
-        encoding = per_passage * passages
+        encoding = per_passage * int(passages)
         print(f"encoding so many with the bundled encoder: {encoding:,.0f} s (from {SAMPLE:,} passages of XQuAD-R)")
         print(f"encoding and export, as a multiple of encoding: {(encoding + seconds) / encoding:.4f}")
 
