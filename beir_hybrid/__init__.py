@@ -12,7 +12,7 @@ from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.version import __version__
 
 if TYPE_CHECKING:
-    from beir_hybrid.anserini.export import export_pyserini
+    from beir_hybrid.anserini.exporting.export import export_pyserini
     from beir_hybrid.anserini.homes.faiss_file import write_faiss
     from beir_hybrid.anserini.homes.hub import write_hub
     from beir_hybrid.anserini.query_encoder import PyseriniQueryEncoder
@@ -64,7 +64,7 @@ _HOMES = {
     "compare": "evaluation.comparing.comparison",
     "evaluate_grid": "evaluation.grid",
     "evaluate_runs": "evaluation.from_runs",
-    "export_pyserini": "anserini.export",
+    "export_pyserini": "anserini.exporting.export",
     "load": "collections.registry",
     "load_beir": "collections.formats.beir_export",
     "load_collection": "collections.registry",

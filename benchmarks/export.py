@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from beir_hybrid.anserini.export import export_pyserini
+from beir_hybrid.anserini.exporting.export import export_pyserini
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.collections.texts import Relevance, Texts
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid import read_vectors
-from beir_hybrid.anserini.flat import write_flat
+from beir_hybrid.anserini.indexes.flat import write_flat
 from beir_hybrid.collections.texts import Texts
 
 DIMENSION, LINES, AT_ONCE, ROUNDS = 384, 20_000, 20_000, 3

@@ -14,7 +14,7 @@ from pathlib import Path
 from beir.retrieval.evaluation import EvaluateRetrieval
 
 import beir_hybrid
-from beir_hybrid.anserini.bm25 import bm25_runs
+from beir_hybrid.anserini.lexical.bm25 import bm25_runs
 from beir_hybrid.evaluation.from_runs import run_name
 
 

@@ -246,7 +246,7 @@ def _of_bm25(data: MultilingualCollection, plan: GridPlan, measures: list[str] |
     """BM25 in the settings of a plan."""
     import numpy as np
 
-    from beir_hybrid.anserini.bm25 import DEPTH, bm25_runs
+    from beir_hybrid.anserini.lexical.bm25 import DEPTH, bm25_runs
     from beir_hybrid.evaluation.from_runs import evaluate_runs
 
     found = list(bm25_runs(data, plan.settings))

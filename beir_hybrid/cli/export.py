@@ -12,7 +12,7 @@ from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import check_target
 
 if TYPE_CHECKING:
-    from beir_hybrid.anserini.exported import Exported
+    from beir_hybrid.anserini.exporting.exported import Exported
 
 _Setting = Annotated[
     list[str] | None,
@@ -121,8 +121,8 @@ def export(
 
     `beir-hybrid export my-encoder --output my-index --index IVF256,Flat --parameters nprobe=32`
     """
-    from beir_hybrid.anserini.export import TARGET, export_pyserini
-    from beir_hybrid.anserini.plan import find, shard_folder
+    from beir_hybrid.anserini.exporting.export import TARGET, export_pyserini
+    from beir_hybrid.anserini.exporting.plan import find, shard_folder
 
     if verify and shard is not None:
         raise BeirHybridError("--verify is for the whole index; leave it out for a --shard.")

@@ -11,7 +11,7 @@ import typer
 from beir_hybrid.errors import BeirHybridError
 
 if TYPE_CHECKING:
-    from beir_hybrid.anserini.exported import Exported
+    from beir_hybrid.anserini.exporting.exported import Exported
 
 Faiss = Annotated[
     Path | None,

@@ -106,15 +106,15 @@ def test_a_java_without_anserini_is_refused() -> None:
 @needs_java
 def test_one_process_answers_several_calls_and_survives_errors() -> None:
     with jvm.JavaProcess() as java:
-        versions = java.call("beir_hybrid.anserini.lucene:versions", timeout=TIMEOUT)
+        versions = java.call("beir_hybrid.anserini.lexical.lucene:versions", timeout=TIMEOUT)
         assert set(versions) == {"pyserini", "anserini", "lucene", "java"}
         with pytest.raises(BeirHybridError, match="no_such_name"):
-            java.call("beir_hybrid.anserini.lucene:no_such_name", timeout=TIMEOUT)
+            java.call("beir_hybrid.anserini.lexical.lucene:no_such_name", timeout=TIMEOUT)
         with pytest.raises(BeirHybridError, match="TypeError"):
-            java.call("beir_hybrid.anserini.lucene:versions", timeout=TIMEOUT, unknown=1)
-        assert java.call("beir_hybrid.anserini.lucene:versions", timeout=TIMEOUT) == versions
+            java.call("beir_hybrid.anserini.lexical.lucene:versions", timeout=TIMEOUT, unknown=1)
+        assert java.call("beir_hybrid.anserini.lexical.lucene:versions", timeout=TIMEOUT) == versions
     with pytest.raises(BeirHybridError, match="ended without an answer"):
-        java.call("beir_hybrid.anserini.lucene:versions", timeout=TIMEOUT)
+        java.call("beir_hybrid.anserini.lexical.lucene:versions", timeout=TIMEOUT)
     java.close()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from beir_hybrid.anserini.exported import Exported
+from beir_hybrid.anserini.exporting.exported import Exported
 from beir_hybrid.anserini.reading.manifest import MANIFEST, read_manifest
 from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.encoders.store import FloatArray

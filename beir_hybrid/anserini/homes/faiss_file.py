@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from beir_hybrid.anserini.exported import Exported
+from beir_hybrid.anserini.exporting.exported import Exported
 from beir_hybrid.anserini.homes.common import check_home, home_manifest, prompts, questions
 from beir_hybrid.anserini.reading.faiss_file import IDS, PASSAGES, QUERIES, QUERY_IDS
 from beir_hybrid.anserini.reading.manifest import MANIFEST

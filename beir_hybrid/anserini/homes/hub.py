@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from beir_hybrid.anserini.exported import Exported
+from beir_hybrid.anserini.exporting.exported import Exported
 from beir_hybrid.anserini.homes.common import check_home, home_manifest, prompts, questions
 from beir_hybrid.anserini.reading.manifest import MANIFEST
 from beir_hybrid.collections.formats.beir_blocks import check_text

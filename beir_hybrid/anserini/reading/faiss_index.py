@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.anserini.flat import map_flat
+from beir_hybrid.anserini.indexes.flat import map_flat
 from beir_hybrid.encoders.store import SHARD_ROWS, EmbeddingStore
 from beir_hybrid.errors import BeirHybridError, library_errors
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.anserini.ids import unescape
+from beir_hybrid.anserini.exporting.ids import unescape
 from beir_hybrid.anserini.reading.keyed import KeyedVectors
 from beir_hybrid.anserini.reading.laid_out import Block, laid_out
 from beir_hybrid.anserini.reading.manifest import AS_THEY_ARE, Ids

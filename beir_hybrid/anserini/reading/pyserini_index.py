@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from beir_hybrid.anserini.ids import unescape
+from beir_hybrid.anserini.exporting.ids import unescape
 from beir_hybrid.anserini.reading.faiss_index import FaissIndex, read_faiss
 from beir_hybrid.anserini.reading.keyed import KeyedVectors, check_differ
 from beir_hybrid.anserini.reading.manifest import ids_of, read_manifest

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from beir_hybrid.anserini import jvm, lucene
+from beir_hybrid.anserini import jvm
+from beir_hybrid.anserini.lexical import lucene
 
 _BATCH = 1024
 

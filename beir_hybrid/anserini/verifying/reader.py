@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from beir_hybrid.anserini import commands
-from beir_hybrid.anserini.exported import Exported, ExportedQueries
+from beir_hybrid.anserini.exporting.exported import Exported, ExportedQueries
 from beir_hybrid.anserini.jvm import JavaProcess
 from beir_hybrid.anserini.verifying.agreement import FloatArray, Hits, IntArray
 from beir_hybrid.retrieval.vectors import threads

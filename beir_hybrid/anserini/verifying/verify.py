@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.anserini import commands, jvm
-from beir_hybrid.anserini.exported import Exported, ExportedQueries
+from beir_hybrid.anserini.exporting.exported import Exported, ExportedQueries
 from beir_hybrid.anserini.verifying.agreement import (
     Agreement,
     FloatArray,

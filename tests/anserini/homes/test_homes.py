@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from beir_hybrid.anserini.export import export_pyserini
-from beir_hybrid.anserini.exported import Exported
+from beir_hybrid.anserini.exporting.export import export_pyserini
+from beir_hybrid.anserini.exporting.exported import Exported
 from beir_hybrid.anserini.homes import hub
 from beir_hybrid.anserini.homes.faiss_file import write_faiss
 from beir_hybrid.anserini.homes.hub import write_hub

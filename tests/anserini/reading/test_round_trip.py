@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beir_hybrid.anserini.export import export_pyserini
+from beir_hybrid.anserini.exporting.export import export_pyserini
 from beir_hybrid.anserini.reading import KeyedVectors, read_vectors
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
@@ -26,7 +26,7 @@ from beir_hybrid.encoders.store import EmbeddingStore
 from beir_hybrid.encoders.storing import encode_to_store
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation.grid import evaluate_grid, grid_from_embeddings
-from tests.anserini.test_export import Random
+from tests.anserini.exporting.test_export import Random
 from tests.anserini.test_jvm import TIMEOUT, needs_java
 from tests.conftest import make_collection
 

@@ -17,9 +17,10 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense
 from typer.testing import CliRunner
 
-from beir_hybrid.anserini import jvm, pyserini_files
-from beir_hybrid.anserini.export import export_pyserini
-from beir_hybrid.anserini.exported import Exported
+from beir_hybrid.anserini import jvm
+from beir_hybrid.anserini.exporting import pyserini_files
+from beir_hybrid.anserini.exporting.export import export_pyserini
+from beir_hybrid.anserini.exporting.exported import Exported
 from beir_hybrid.anserini.verifying.verify import verify_export
 from beir_hybrid.cli import app
 from beir_hybrid.collections.collection import MultilingualCollection

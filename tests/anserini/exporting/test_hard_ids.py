@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from beir_hybrid.anserini import jvm
-from beir_hybrid.anserini.export import export_pyserini
+from beir_hybrid.anserini.exporting.export import export_pyserini
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo
-from tests.anserini.test_export import Random
+from tests.anserini.exporting.test_export import Random
 
 reason = jvm.available()
 PASSAGES = ["a b", "ä", "x\ny", 'q"q', "007", "#1", "日本", "a%41", "back\\slash", "'", "-", "0"]

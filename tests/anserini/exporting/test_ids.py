@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beir_hybrid.anserini.exported import topic_text
-from beir_hybrid.anserini.ids import escape, escape_query, unescape
+from beir_hybrid.anserini.exporting.exported import topic_text
+from beir_hybrid.anserini.exporting.ids import escape, escape_query, unescape
 from beir_hybrid.errors import BeirHybridError
 
 IDS = st.text(st.characters(), min_size=1)  # surrogates too: JSON can say half of a pair

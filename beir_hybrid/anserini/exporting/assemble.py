@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from beir_hybrid.anserini import faiss_index, readme
-from beir_hybrid.anserini import pyserini_files as files
 from beir_hybrid.anserini.encoder_folder import FOLDER, write_encoder
-from beir_hybrid.anserini.exported import ExportedQueries
-from beir_hybrid.anserini.faiss_index import RECALL_QUERIES
-from beir_hybrid.anserini.flat import write_flat
-from beir_hybrid.anserini.ids import RULE
-from beir_hybrid.anserini.plan import FORMAT, Plan
-from beir_hybrid.anserini.vectors import check_vectors
+from beir_hybrid.anserini.exporting import pyserini_files as files
+from beir_hybrid.anserini.exporting import readme
+from beir_hybrid.anserini.exporting.exported import ExportedQueries
+from beir_hybrid.anserini.exporting.ids import RULE
+from beir_hybrid.anserini.exporting.plan import FORMAT, Plan
+from beir_hybrid.anserini.exporting.vectors import check_vectors
+from beir_hybrid.anserini.indexes import factory
+from beir_hybrid.anserini.indexes.factory import RECALL_QUERIES
+from beir_hybrid.anserini.indexes.flat import write_flat
 from beir_hybrid.encoders.dense import DenseEncoder
 from beir_hybrid.encoders.store import EmbeddingStore, FloatArray
 from beir_hybrid.files import atomic_file, sha256_file, write_json, write_text
@@ -84,13 +85,13 @@ def _write_index(plan: Plan, encoded: Encoded, path: Path) -> dict[str, Any]:
                 with atomic_file(path) as temporary:
                     write_flat(temporary, _checked(passages, sound, advance), *passages.shape)
             return {}
-        index, sample = faiss_index.build(kind, passages, path, sound, advance)
+        index, sample = factory.build(kind, passages, path, sound, advance)
     asked = [queries.vectors for queries in encoded.settings.values()]
     # Where there are no questions, passages are looked for by their own vectors.
     pool = np.concatenate(asked) if asked else passages
     few = min(RECALL_QUERIES, len(pool))
     queries = pool[np.sort(np.random.default_rng(kind.seed).choice(len(pool), size=few, replace=False))]
-    measured = faiss_index.recall(index, queries, passages)
+    measured = factory.recall(index, queries, passages)
     return {
         "trained_on": sample,
         "recall": {"values": measured, "queries": few, "of": "questions" if asked else "passages themselves"},

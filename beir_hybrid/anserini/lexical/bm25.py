@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.anserini.analyzers import Analysis, analyzer_for
 from beir_hybrid.anserini.jvm import JavaProcess
+from beir_hybrid.anserini.lexical.analyzers import Analysis, analyzer_for
 from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
 from beir_hybrid.collections.texts import IntArray, Texts, take
 from beir_hybrid.errors import BeirHybridError
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 K1, B = 0.9, 0.4
 """Anserini's own."""
 DEPTH = 1000
-_LUCENE = "beir_hybrid.anserini.lucene"
+_LUCENE = "beir_hybrid.anserini.lexical.lucene"
 _DIGITS = 10
 _BLOCK = 10_000
 

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beir_hybrid.anserini import pyserini_files
-from beir_hybrid.anserini.export import export_pyserini
-from beir_hybrid.anserini.exported import Exported
-from beir_hybrid.anserini.ids import unescape
-from beir_hybrid.anserini.shards import chained
-from beir_hybrid.anserini.vectors import arranged
-from beir_hybrid.anserini.workplace import Workplace
+from beir_hybrid.anserini.exporting import pyserini_files
+from beir_hybrid.anserini.exporting.export import export_pyserini
+from beir_hybrid.anserini.exporting.exported import Exported
+from beir_hybrid.anserini.exporting.ids import unescape
+from beir_hybrid.anserini.exporting.shards import chained
+from beir_hybrid.anserini.exporting.vectors import arranged
+from beir_hybrid.anserini.exporting.workplace import Workplace
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.encoders.dense import DenseEncoder

@@ -13,8 +13,8 @@ from beir_hybrid.files import sha256_file
 SCRIPT = """
 import functools, os, signal, sys
 from pathlib import Path
-from beir_hybrid.anserini import export as module
-from tests.anserini.test_export import Random
+from beir_hybrid.anserini.exporting import export as module
+from tests.anserini.exporting.test_export import Random
 from tests.conftest import make_collection
 
 left = int(sys.argv[2])  # so many files and folders are given their names; then the process dies at once
@@ -35,7 +35,7 @@ module.export_pyserini(Random(), make_collection(), Path(sys.argv[1]), vectors=T
 
 
 def run(target: Path, renames: int, index: str) -> int:
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "-c", SCRIPT, target, str(renames), index], env=environment, cwd=root

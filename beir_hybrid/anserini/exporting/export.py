@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from beir_hybrid.anserini.assemble import MANIFEST, Encoded, assemble
-from beir_hybrid.anserini.exported import Exported, ExportedQueries
-from beir_hybrid.anserini.faiss_index import FLAT, IndexKind
-from beir_hybrid.anserini.plan import Plan, check, find, shard_folder
-from beir_hybrid.anserini.shards import of_shards
-from beir_hybrid.anserini.vectors import FEW, Encoder, Source
-from beir_hybrid.anserini.workplace import Workplace
+from beir_hybrid.anserini.exporting.assemble import MANIFEST, Encoded, assemble
+from beir_hybrid.anserini.exporting.exported import Exported, ExportedQueries
+from beir_hybrid.anserini.exporting.plan import Plan, check, find, shard_folder
+from beir_hybrid.anserini.exporting.shards import of_shards
+from beir_hybrid.anserini.exporting.vectors import FEW, Encoder, Source
+from beir_hybrid.anserini.exporting.workplace import Workplace
+from beir_hybrid.anserini.indexes.factory import FLAT, IndexKind
 from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
 from beir_hybrid.collections.texts import IntArray, Some
 from beir_hybrid.encoders.dense import DenseEncoder

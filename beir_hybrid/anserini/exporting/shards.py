@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from beir_hybrid.anserini.flat import map_flat
-from beir_hybrid.anserini.plan import Plan, shard_folder
+from beir_hybrid.anserini.exporting.plan import Plan, shard_folder
+from beir_hybrid.anserini.indexes.flat import map_flat
 from beir_hybrid.encoders.store import SHARD_ROWS, EmbeddingStore, FloatArray
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import read_json, sha256_file

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
-from beir_hybrid.anserini.ids import escape, escape_query
+from beir_hybrid.anserini.exporting.ids import escape, escape_query
 from beir_hybrid.collections.collection import MultilingualCollection, SettingView
 from beir_hybrid.collections.texts import IntArray, Some, take
 from beir_hybrid.encoders.store import EmbeddingStore, FloatArray

@@ -13,8 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from beir_hybrid.anserini.analyzers import ENGLISH
 from beir_hybrid.anserini.jvm import fatjar
+from beir_hybrid.anserini.lexical.analyzers import ENGLISH
 from beir_hybrid.errors import BeirHybridError
 
 _BATCH = 10_000

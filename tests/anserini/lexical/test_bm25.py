@@ -17,8 +17,8 @@ import pytest
 
 import beir_hybrid
 from beir_hybrid.anserini import jvm
-from beir_hybrid.anserini.analyzers import analyzer_for, words
-from beir_hybrid.anserini.bm25 import LexicalRun, bm25_runs
+from beir_hybrid.anserini.lexical.analyzers import analyzer_for, words
+from beir_hybrid.anserini.lexical.bm25 import LexicalRun, bm25_runs
 from beir_hybrid.collections.builder import CollectionBuilder
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.errors import BeirHybridError
@@ -61,7 +61,7 @@ def average_precision(run: LexicalRun) -> float:
 
 def reference(collection: MultilingualCollection, setting: str, k1: float, b: float) -> dict[tuple[int, int], float]:
     """Lucene's BM25 by hand, of the terms that Anserini's analyzers give."""
-    view, call = collection.view(setting), "beir_hybrid.anserini.lucene:"
+    view, call = collection.view(setting), "beir_hybrid.anserini.lexical.lucene:"
 
     def terms(java: jvm.JavaProcess, texts: list[str], language: str) -> list[Counter[str]]:
         known = java.call(f"{call}analyzers", timeout=TIMEOUT, languages=list(collection.languages))

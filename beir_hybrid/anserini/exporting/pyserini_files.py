@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from beir_hybrid.anserini.exported import Docids, ExportedQueries, check_utf8
+from beir_hybrid.anserini.exporting.exported import Docids, ExportedQueries, check_utf8
 from beir_hybrid.encoders.store import EmbeddingStore
 from beir_hybrid.files import atomic_file
 

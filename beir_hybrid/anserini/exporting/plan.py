@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from beir_hybrid.anserini.exported import Docids, ExportedQueries
-from beir_hybrid.anserini.faiss_index import IndexKind
-from beir_hybrid.anserini.vectors import Source
+from beir_hybrid.anserini.exporting.exported import Docids, ExportedQueries
+from beir_hybrid.anserini.exporting.vectors import Source
+from beir_hybrid.anserini.indexes.factory import IndexKind
 from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting, SettingView
 from beir_hybrid.collections.registry import is_path, load_collection, load_setting
 from beir_hybrid.collections.texts import IntArray, Some

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beir_hybrid.anserini import faiss_index
-from beir_hybrid.anserini.faiss_index import IndexKind, build, recall
-from beir_hybrid.anserini.flat import map_flat, write_flat
+from beir_hybrid.anserini.indexes import factory
+from beir_hybrid.anserini.indexes.factory import IndexKind, build, recall
+from beir_hybrid.anserini.indexes.flat import map_flat, write_flat
 from beir_hybrid.encoders.store import EmbeddingStore
 from beir_hybrid.errors import BeirHybridError
 
@@ -103,8 +103,8 @@ def test_recall_counts_a_tie_as_found() -> None:
 
 def test_an_index_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cut short after a block that was saved, and the second run trains nothing and adds only the rest."""
-    monkeypatch.setattr(faiss_index, "CHECKPOINT_SECONDS", -1)
-    monkeypatch.setattr(faiss_index, "SHARD_ROWS", 100)
+    monkeypatch.setattr(factory, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(factory, "SHARD_ROWS", 100)
     store, kind = EmbeddingStore.from_array(unit(1000)), IndexKind("IVF4,Flat", "nprobe=4")
     seen: list[int] = []
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from beir_hybrid.anserini.commands import DEPTH, EVALUATE, SEARCH, as_typed, evaluate_arguments, search_arguments
-from beir_hybrid.anserini.exported import file_name
+from beir_hybrid.anserini.exporting.exported import file_name
 
 TOPICS, QRELS, QUERIES, CORPUS, VECTORS, LUCENE = "topics", "qrels", "queries", "corpus", "vectors", "lucene"
 _SHOWN = 3

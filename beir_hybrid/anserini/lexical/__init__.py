@@ -1,0 +1,1 @@
+"""BM25 on Lucene with its analyzers: the lexical baseline."""
