@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from beir_hybrid.anserini.exporting.assemble import MANIFEST, Encoded, assemble
-from beir_hybrid.anserini.exporting.exported import Exported, ExportedQueries
+from beir_hybrid.anserini.exporting.exported import Exported, ExportedQueries, topic_text
 from beir_hybrid.anserini.exporting.plan import Plan, check, find, shard_folder
 from beir_hybrid.anserini.exporting.shards import of_shards
 from beir_hybrid.anserini.exporting.vectors import FEW, Encoder, Source
@@ -19,6 +19,7 @@ from beir_hybrid.anserini.indexes.factory import FLAT, IndexKind
 from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
 from beir_hybrid.collections.texts import IntArray, Some
 from beir_hybrid.encoders.dense import DenseEncoder
+from beir_hybrid.encoders.store import EmbeddingStore, FloatArray
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.files import (
     as_one_error,
@@ -149,9 +150,28 @@ def _encode(plan: Plan, root: Path, folder: Path) -> Encoded:
                 "dimension for both."
             )
         precision["query"] = store.manifest.get("precision")
+        vectors = _as_read(plan, rows, store, root)
         for view in plan.views:
-            settings[view.name] = ExportedQueries(view, store[np.searchsorted(rows, view.query_rows)])
+            settings[view.name] = ExportedQueries(view, vectors[np.searchsorted(rows, view.query_rows)])
     return Encoded(passages, settings, precision)
+
+
+def _as_read(plan: Plan, rows: IntArray, store: EmbeddingStore, root: Path) -> FloatArray:
+    """The vectors of questions as Anserini's reader hands them on, trimmed: mostly those of the store.
+
+    Pyserini finds an encoded question by that text: two that are equal by then must have one vector.
+    """
+    texts = list(Some(plan.collection.queries.texts, rows))
+    read, vectors = [topic_text(text) for text in texts], store[:]
+    others = [number for number, text in enumerate(texts) if read[number] != text]
+    place = {text: number for number, text in enumerate(texts)} if others else {}
+    known = [number for number in others if read[number] in place]
+    new = [number for number in others if read[number] not in place]
+    if known:
+        vectors[known] = vectors[[place[read[number]] for number in known]]
+    if new:
+        vectors[new] = plan.source.encode([read[number] for number in new], "query", root)[:]
+    return vectors
 
 
 def _asking(plan: Plan) -> IntArray:

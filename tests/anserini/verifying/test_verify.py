@@ -23,7 +23,8 @@ from beir_hybrid.anserini.exporting.export import export_pyserini
 from beir_hybrid.anserini.exporting.exported import Exported
 from beir_hybrid.anserini.verifying.verify import verify_export
 from beir_hybrid.cli import app
-from beir_hybrid.collections.collection import MultilingualCollection
+from beir_hybrid.collections.builder import CollectionBuilder
+from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
 from beir_hybrid.encoders.dense import DenseEncoder
 from beir_hybrid.files import read_json
 from tests.anserini.test_jvm import needs_java
@@ -211,3 +212,18 @@ def test_a_shard_is_not_verified(tiny_model: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*call, "--output", str(tmp_path / "index")])
     assert done.exit_code == 2
     assert "leave it out for a --shard" in " ".join(done.output.split())
+
+
+def test_questions_that_are_equal_once_they_are_read_have_one_vector(tiny_model: Path, tmp_path: Path) -> None:
+    builder = CollectionBuilder("trimmed", ("en",), CollectionInfo("", "", "the test"))
+    row = builder.add_passage("p", "enriver is here", 0, "test")
+    texts = ("where is enriver?", "\twhere is enriver? ", "entower where \n", "\rentower where")
+    for number, text in enumerate(texts):
+        builder.add_query(f"q{number}", text, 0, f"q{number}", row, "test")
+    encoder = DenseEncoder(tiny_model, precision="bf16")
+    exported = export_pyserini(encoder, builder.build(), tmp_path / "index", setting="mono/en", query_encoder=False)
+    (queries,) = exported.settings.values()
+    for one, other in ((0, 1), (2, 3)):
+        assert queries.topic_texts[one] == queries.topic_texts[other]
+        np.testing.assert_array_equal(queries.vectors[one], queries.vectors[other])
+    np.testing.assert_allclose(queries.vectors[2], encoder.encode_queries(["entower where"])[0], atol=1e-2)
