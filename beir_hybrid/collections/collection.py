@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from beir_hybrid.collections.texts import IntArray, Relevance, RowMapping, Texts, take
+from beir_hybrid.collections.lazy import take
+from beir_hybrid.collections.texts import IntArray, Relevance, RowMapping, Texts
 from beir_hybrid.errors import unknown
 
 Kind = Literal["mono", "cross", "multi", "blend"]

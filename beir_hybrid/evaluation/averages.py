@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting
-from beir_hybrid.collections.texts import IntArray, take
+from beir_hybrid.collections.lazy import take
+from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.evaluation.figures import Figure
 from beir_hybrid.evaluation.per_query import QueryFigures
 from beir_hybrid.evaluation.plan import GridPlan

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.collections.collection import KINDS, Kind, MultilingualCollection, Setting
-from beir_hybrid.collections.texts import IntArray, Some, Texts
+from beir_hybrid.collections.lazy import Some
+from beir_hybrid.collections.texts import IntArray, Texts
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.evaluation.measures import DEFAULT, defined_in, parse
 

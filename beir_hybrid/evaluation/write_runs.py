@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from beir_hybrid.collections.collection import MultilingualCollection, Setting
-from beir_hybrid.collections.texts import take
+from beir_hybrid.collections.lazy import take
 from beir_hybrid.evaluation.from_runs import run_name
 from beir_hybrid.evaluation.text_vectors import SomeVectors, TextVectors
 from beir_hybrid.files import check_writable

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from beir_hybrid.collections.collection import MultilingualCollection
-from beir_hybrid.collections.texts import IntArray, take
+from beir_hybrid.collections.lazy import take
+from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError, unknown
 
 

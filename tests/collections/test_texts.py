@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beir_hybrid.collections.texts import Chain, Offset, Relevance, RowMapping, Texts, first_of_equal
+from beir_hybrid.collections.lazy import Chain, Offset
+from beir_hybrid.collections.texts import Relevance, RowMapping, Texts, first_of_equal
 
 rows = st.lists(st.tuples(st.text(max_size=4), st.integers(0, 2)), unique=True, max_size=20)
 

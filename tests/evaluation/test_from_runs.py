@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from beir_hybrid.collections.collection import MultilingualCollection
-from beir_hybrid.collections.texts import take
+from beir_hybrid.collections.lazy import take
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.evaluation import measures
 from beir_hybrid.evaluation.from_runs import evaluate_runs, read_runs, run_name

@@ -17,7 +17,8 @@ from beir_hybrid.anserini.exporting.vectors import FEW, Encoder, Source
 from beir_hybrid.anserini.exporting.workplace import Workplace
 from beir_hybrid.anserini.indexes.factory import FLAT, IndexKind
 from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
-from beir_hybrid.collections.texts import IntArray, Some
+from beir_hybrid.collections.lazy import Some
+from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.encoders.dense import DenseEncoder
 from beir_hybrid.encoders.store import EmbeddingStore, FloatArray
 from beir_hybrid.errors import BeirHybridError, unknown
@@ -194,7 +195,8 @@ def _kept_for_later(place: Workplace) -> Iterator[None]:
         yield
     except BeirHybridError as error:
         if not any(place.embeddings.glob("*/*.npy")):
-            place.clear()
+            with contextlib.suppress(BeirHybridError), place.turn():
+                place.clear()
             raise
         raise BeirHybridError(
             f"{error} What was encoded is kept in {place.root}: the same call goes on from there, else delete it."

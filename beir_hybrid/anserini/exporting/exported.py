@@ -10,7 +10,8 @@ from typing import Any, overload
 
 from beir_hybrid.anserini.exporting.ids import escape, escape_query
 from beir_hybrid.collections.collection import MultilingualCollection, SettingView
-from beir_hybrid.collections.texts import IntArray, Some, take
+from beir_hybrid.collections.lazy import Some, take
+from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.encoders.store import EmbeddingStore, FloatArray
 from beir_hybrid.errors import BeirHybridError
 

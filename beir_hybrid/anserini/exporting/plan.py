@@ -13,8 +13,9 @@ from beir_hybrid.anserini.exporting.exported import Docids, ExportedQueries
 from beir_hybrid.anserini.exporting.vectors import Source
 from beir_hybrid.anserini.indexes.factory import IndexKind
 from beir_hybrid.collections.collection import KINDS, MultilingualCollection, Setting, SettingView
+from beir_hybrid.collections.lazy import Some
 from beir_hybrid.collections.registry import is_path, load_collection, load_setting
-from beir_hybrid.collections.texts import IntArray, Some
+from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError, unknown
 
 FORMAT = 1

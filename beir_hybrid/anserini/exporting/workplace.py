@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +74,23 @@ class Workplace:
             lock.release()
 
     def finish(self, replace: bool) -> None:
-        """Give the finished folder its name, and clear up.
+        """Give the finished folder its name.
 
         Raises:
             BeirHybridError: the target was made by another process meanwhile, or cannot be written.
         """
         move_folder(self.folder, self.target, replace=replace)
-        self.clear()
 
     def clear(self) -> None:
-        """Remove the hidden folder and all that is in it."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        """Remove the hidden folder and all that is in it; only for the process whose turn it is.
+
+        It is renamed first: whoever comes next makes one of its own, and nothing is removed from that.
+        """
+        with contextlib.suppress(OSError):  # it is gone, or cannot go: nothing depends on it
+            away = Path(tempfile.mkdtemp(prefix=f"{self.root.name}.", suffix=".old", dir=self.root.parent))
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self.root, away / "was")
+        for old in self.root.parent.glob(
+            f"{glob.escape(self.root.name)}.*.old"
+        ):  # ours, and what a killed process left
+            shutil.rmtree(old, ignore_errors=True)

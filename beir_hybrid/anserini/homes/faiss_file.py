@@ -13,7 +13,8 @@ from beir_hybrid.anserini.homes.common import check_home, home_manifest, prompts
 from beir_hybrid.anserini.reading.faiss_file import IDS, PASSAGES, QUERIES, QUERY_IDS
 from beir_hybrid.anserini.reading.manifest import MANIFEST
 from beir_hybrid.anserini.reading.pyserini_index import INDEX
-from beir_hybrid.collections.texts import IntArray, Texts, take
+from beir_hybrid.collections.lazy import take
+from beir_hybrid.collections.texts import IntArray, Texts
 from beir_hybrid.files import atomic_folder, expanded, link_or_copy, write_json
 
 _LAYOUT = "Faiss file with ids"

@@ -14,7 +14,8 @@ from beir_hybrid.anserini.homes.common import check_home, home_manifest, prompts
 from beir_hybrid.anserini.reading.manifest import MANIFEST
 from beir_hybrid.collections.formats.beir_blocks import check_text
 from beir_hybrid.collections.formats.hub_card import CARD, hub_card
-from beir_hybrid.collections.texts import IntArray, Texts, take
+from beir_hybrid.collections.lazy import take
+from beir_hybrid.collections.texts import IntArray, Texts
 from beir_hybrid.encoders.store import FloatArray
 from beir_hybrid.files import atomic_folder, expanded, write_json
 

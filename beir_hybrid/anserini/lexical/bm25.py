@@ -24,7 +24,8 @@ import numpy.typing as npt
 from beir_hybrid.anserini.jvm import JavaProcess
 from beir_hybrid.anserini.lexical.analyzers import Analysis, analyzer_for
 from beir_hybrid.collections.collection import MultilingualCollection, Setting, SettingView
-from beir_hybrid.collections.texts import IntArray, Texts, take
+from beir_hybrid.collections.lazy import take
+from beir_hybrid.collections.texts import IntArray, Texts
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import as_one_error
 from beir_hybrid.retrieval.runs import Run

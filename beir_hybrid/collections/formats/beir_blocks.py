@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from beir_hybrid.collections.collection import MultilingualCollection, SettingView
-from beir_hybrid.collections.texts import IntArray, Texts, take
+from beir_hybrid.collections.lazy import take
+from beir_hybrid.collections.texts import IntArray, Texts
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.version import __version__
 

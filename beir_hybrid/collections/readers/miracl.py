@@ -19,6 +19,7 @@ import numpy as np
 
 from beir_hybrid.collections.builder import Judgement, judged_collection
 from beir_hybrid.collections.collection import CollectionInfo, MultilingualCollection
+from beir_hybrid.collections.lazy import Chain, Offset
 from beir_hybrid.collections.readers.miracl_files import (
     LAYOUT,
     Qrel,
@@ -32,7 +33,7 @@ from beir_hybrid.collections.readers.miracl_files import (
     splits,
 )
 from beir_hybrid.collections.spec import CollectionSpec, Request
-from beir_hybrid.collections.texts import Chain, Offset, Texts
+from beir_hybrid.collections.texts import Texts
 from beir_hybrid.errors import BeirHybridError, library_errors, unknown
 from beir_hybrid.files import cache_root, offline
 
