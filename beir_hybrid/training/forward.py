@@ -11,15 +11,17 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 CHUNKS = 4
+LEAST_SAVED = 256
+"""Tokens of padding that a further run has to save: some of its cost is the same however few rows it has."""
 
 
 def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
     """The sentence embeddings of a tokenised column, shape (rows, dimensions).
 
     On a CPU, where padding costs as much as text, rows of like length are run together in a few chunks, each cut to its
-    longest: batches are drawn without regard to length, and most of a plain batch would be padding. The embeddings are
-    the same but for rounding and the draw of dropout. Of a sharded model every run gathers all weights, and all
-    processes must come to as many runs: it takes a batch at once.
+    longest, where that saves enough: batches are drawn without regard to length, and most of a plain batch may be
+    padding. The embeddings are the same but for rounding and the draw of dropout. Of a sharded model every run gathers
+    all weights, and all processes must come to as many runs: it takes a batch at once.
     """
     mask = features.get("attention_mask")
     if mask is None or mask.device.type != "cpu":
@@ -36,7 +38,11 @@ def embed(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
             return _run(model, features)
         lengths = mask.sum(dim=1)
         order = torch.argsort(lengths, stable=True)
-        parts = [_run(model, _cut(features, rows, int(lengths[rows].max()))) for rows in order.chunk(CHUNKS)]
+        chunks = [(rows, int(lengths[rows[-1]])) for rows in order.chunk(CHUNKS)]
+        saved = mask.numel() - sum(len(rows) * longest for rows, longest in chunks)
+        if saved < LEAST_SAVED * (len(chunks) - 1):
+            return _run(model, features)
+        parts = [_run(model, _cut(features, rows, longest)) for rows, longest in chunks]
         return torch.cat(parts)[torch.argsort(order)]
 
 
