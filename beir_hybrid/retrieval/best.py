@@ -104,7 +104,7 @@ class _Search:
         self._asked, self._found, self._equals, self._k, self._block = asked, found, equals, k, block
         self._width = min(2 * k + 32, equals.groups)
         # Wide blocks for a large k: the first bounds what the others can add, and choosing among few costs little.
-        self._wide = int(np.clip(8 * k, 2048, 8192))
+        self._wide = int(np.clip(8 * k, 4096, 8192))
         self._own = threading.local()
 
     def by_queries(self, settle: Settle, pool: ThreadPoolExecutor) -> None:
