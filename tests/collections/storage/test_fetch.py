@@ -597,10 +597,11 @@ def test_a_name_too_long(server: Server, tmp_path: Path) -> None:
 
 
 PROGRAM = """
-import sys
+import signal, sys
 from pathlib import Path
 import beir_hybrid.collections.storage.fetch as module
 module.BASE_DELAY = 0.001
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 url, sha256, size, path, most = sys.argv[1:]
 if int(most):
     import resource
