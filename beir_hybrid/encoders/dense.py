@@ -19,13 +19,13 @@ from beir_hybrid.encoders.encoding import (
     WORTH_PROBING,
     FloatArray,
     Probe,
-    Tokenised,
     encode,
     has_bf16_units,
     probe,
 )
 from beir_hybrid.encoders.loading import check_pooling, load_model
 from beir_hybrid.encoders.presets import preset_for
+from beir_hybrid.encoders.tokenised import Tokenised
 from beir_hybrid.encoders.workers import Workers
 from beir_hybrid.errors import BeirHybridError, unknown
 from beir_hybrid.files import read_json

@@ -1,4 +1,4 @@
-"""The inner loop of encoding: texts are tokenised once, sorted by length, and run in batches of so many tokens.
+"""The inner loop of encoding: texts of like length are run in batches of so many tokens.
 
 Which precision is faster is found out by trying, on the texts that are to be encoded and on the device that is there.
 """
@@ -7,24 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from beir_hybrid.encoders.attention import attention_in_bf16
+from beir_hybrid.encoders.tokenised import IntArray, Tokenised
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
 FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-CPU_TOKENS, GPU_TOKENS = 2048, 32_768
+CPU_TOKENS, GPU_TOKENS = 1024, 32_768
 """Tokens of a batch. A CPU gains nothing by more, and padding grows with them; a GPU wants to be filled."""
-_BLOCK = 4096
-"""Texts that are tokenised at once: lists of Python numbers are large."""
-_SAMPLE = 4
+_AHEAD = 2
+"""Batches that are made for each thread before its first comes back."""
+_KNOWN = ("torch", "transformers", "sentence_transformers", "beir_hybrid")
+"""Packages whose layers do not change when they are run."""
 WORTH_PROBING, PROBE_TOKENS = 8192, 1024
 """Tokens of work below which a probe does not pay, and tokens that a probe encodes in each round."""
 PROBE_SECONDS, PROBE_ROUNDS, PROBE_COSINE = 1.0, 3, 0.999
@@ -41,84 +47,6 @@ SENTENCES = (
 """What is encoded to choose a precision where that is asked for before there are texts."""
 
 
-class Tokenised:
-    """Texts as tokens, ready to be made into batches.
-
-    A model's `preprocess` tokenises each batch by itself, and for sorting by length all had to be tokenised before.
-    Here it is done once, and batches are padded from the numbers that are kept. Whether that gives what `preprocess`
-    does is tried on some of the texts, the longest among them; where it does not (a tokenizer of another kind, a
-    special template), `preprocess` does each batch.
-    """
-
-    def __init__(self, model: SentenceTransformer, texts: Sequence[str], prompt: str) -> None:
-        self._model, self._texts, self._prompt = model, texts, prompt or None
-        self._features: dict[str, Any] = {}
-        if not getattr(model.tokenizer, "is_fast", False):
-            longest = model.max_seq_length or 512
-            self.lengths = np.array([min(longest, len(prompt) + len(text)) for text in texts], dtype=np.int64)
-            return
-        self._ids, self.lengths = _tokens(model, texts, prompt)
-        self._starts = np.append(0, np.cumsum(self.lengths))
-        if not len(texts):
-            return
-        by_length = np.argsort(-self.lengths, kind="stable")
-        sample = np.unique(np.concatenate([by_length[:_SAMPLE], np.arange(min(_SAMPLE, len(texts)))]))
-        wanted = self._by_model(sample)
-        if _equal(self._padded(sample, wanted), wanted):
-            self._features = dict(wanted)
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def batch(self, rows: IntArray) -> dict[str, Any]:
-        """The model's features of some rows, padded to the longest of them."""
-        return self._padded(rows, self._features) if self._features else self._by_model(rows)
-
-    def batches(self, budget: int, rows: IntArray | None = None) -> Iterator[IntArray]:
-        """All or some rows in batches of like length.
-
-        The longest come first, so that memory runs out at once or never; the other batches are mixed, so that the speed
-        so far is that of what is left.
-        """
-        rows = np.arange(len(self)) if rows is None else rows
-        order = rows[np.argsort(-self.lengths[rows], kind="stable")]
-        found, start = [], 0
-        while start < len(order):
-            size = max(1, budget // max(1, int(self.lengths[order[start]])))
-            found.append(order[start : start + size])
-            start += size
-        yield from found[:1]
-        for number in np.random.default_rng(0).permutation(max(0, len(found) - 1)).tolist():
-            yield found[number + 1]
-
-    def first(self, tokens: int) -> IntArray:
-        """The first rows that have about so many tokens together; at least one."""
-        return np.arange(max(1, int(np.searchsorted(np.cumsum(self.lengths), tokens, side="right"))))
-
-    def _by_model(self, rows: IntArray) -> dict[str, Any]:
-        return dict(self._model.preprocess([self._texts[row] for row in rows.tolist()], prompt=self._prompt))
-
-    def _padded(self, rows: IntArray, like: Mapping[str, Any]) -> dict[str, Any]:
-        """Features by the same names as in `like`, from the tokens that are kept."""
-        import torch
-
-        tokenizer = self._model.tokenizer
-        lengths = self.lengths[rows]
-        width = int(lengths.max())
-        place = np.arange(width)
-        mask = place < lengths[:, None]
-        if tokenizer.padding_side == "left":
-            mask = mask[:, ::-1]
-        ids = np.full((len(rows), width), tokenizer.pad_token_id or 0, dtype=np.int64)
-        ids[mask] = np.concatenate([self._ids[self._starts[row] : self._starts[row + 1]] for row in rows.tolist()])
-        made = {
-            "input_ids": ids,
-            "attention_mask": mask.astype(np.int64),
-            "token_type_ids": np.zeros_like(ids),  # of a model that tells a first from a second text
-        }
-        return {name: torch.from_numpy(made[name]) if name in made else value for name, value in like.items()}
-
-
 def encode(
     model: SentenceTransformer,
     tokens: Tokenised,
@@ -129,23 +57,21 @@ def encode(
     """Vectors of length 1, by row, of the texts in `batches`. `advance` is told how many texts each batch had."""
     vectors = np.empty((len(tokens), model.get_embedding_dimension() or 0), dtype=np.float32)
     with computing(model, precision):
-        for rows in batches:
-            vectors[rows] = vectors_of(model, tokens.batch(rows))
+        for rows, found in _run(model, tokens, precision, list(batches)):
+            vectors[rows] = found
             advance(len(rows))
     return vectors
 
 
 @contextlib.contextmanager
 def computing(model: SentenceTransformer, precision: str) -> Iterator[None]:
-    """The modes in which `vectors_of` is called; with bf16, linear layers have such weights while this lasts."""
-    import torch
-
+    """How the model is while `vectors_of` is called; with bf16, linear layers have such weights while this lasts."""
     model.eval()
-    with contextlib.ExitStack() as modes:
-        modes.enter_context(torch.inference_mode())
+    with contextlib.ExitStack() as changes:
         if precision == "bf16":
-            modes.enter_context(torch.autocast(model.device.type, dtype=torch.bfloat16))
-            modes.enter_context(_linear_layers_in_bf16(model))
+            changes.enter_context(_linear_layers_in_bf16(model))
+            if model.device.type == "cpu":
+                changes.enter_context(attention_in_bf16(model))
         yield
 
 
@@ -175,14 +101,64 @@ def _linear_layers_in_bf16(model: SentenceTransformer) -> Iterator[None]:
             module.register_parameter(name, value)
 
 
-def vectors_of(model: SentenceTransformer, features: dict[str, Any]) -> FloatArray:
+def vectors_of(model: SentenceTransformer, features: dict[str, Any], precision: str) -> FloatArray:
     """The vectors of a batch, of length 1."""
     import torch
     from sentence_transformers.util import batch_to_device
 
-    output: torch.Tensor = model(batch_to_device(features, model.device))["sentence_embedding"]
+    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        output: torch.Tensor = model(batch_to_device(features, model.device))["sentence_embedding"]
     vectors: FloatArray = torch.nn.functional.normalize(output.float(), dim=1).cpu().numpy()
     return vectors
+
+
+def _run(
+    model: SentenceTransformer, tokens: Tokenised, precision: str, batches: Sequence[IntArray]
+) -> Iterator[tuple[IntArray, FloatArray]]:
+    """The rows of each batch, and their vectors, in the order of the batches."""
+    import torch
+
+    threads = torch.get_num_threads()
+    at_once = min(threads, len(batches)) if threads_may_share(model) else 1
+    if at_once < 2:
+        for rows in batches:
+            yield rows, vectors_of(model, tokens.batch(rows), precision)
+        return
+    # Threads that each run a batch seldom wait for one another; those that share every layer of one do so all the time.
+    begin = partial(torch.set_num_threads, threads // at_once)
+    with ThreadPoolExecutor(at_once, thread_name_prefix="encode", initializer=begin) as pool:
+        under_way: deque[tuple[IntArray, Future[FloatArray]]] = deque()
+        try:
+            for rows in batches:
+                # Here, not there: a tokenizer does not bear several threads.
+                under_way.append((rows, pool.submit(vectors_of, model, tokens.batch(rows), precision)))
+                if len(under_way) > _AHEAD * at_once:
+                    done, found = under_way.popleft()
+                    yield done, found.result()
+            while under_way:
+                done, found = under_way.popleft()
+                yield done, found.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # some of what the threads were told holds for all
+
+
+def threads_may_share(model: SentenceTransformer) -> bool:
+    """Whether several threads may run the model at once: on a CPU, where running it changes nothing in it.
+
+    That holds for the layers of the libraries, but not for hooks and layers of one's own, of which we know nothing, nor
+    for position embeddings that grow with the longest text so far.
+    """
+    if model.device.type != "cpu":
+        return False
+    for module in model.modules():
+        if type(module).__module__.partition(".")[0] not in _KNOWN or hasattr(module, "_hf_hook"):
+            return False
+        if module._forward_hooks or module._forward_pre_hooks:
+            return False
+    config = getattr(model.transformers_model, "config", None)
+    positions = str([getattr(config, name, None) for name in ("rope_parameters", "rope_scaling")])
+    return "dynamic" not in positions and "longrope" not in positions
 
 
 @dataclass(frozen=True)
@@ -235,30 +211,3 @@ def has_bf16_units(device: str) -> bool:
     if device == "cpu":
         return any(getattr(torch.cpu, f"_is_{unit}_supported", lambda: False)() for unit in ("avx512_bf16", "amx_tile"))
     return False
-
-
-def _tokens(model: SentenceTransformer, texts: Sequence[str], prompt: str) -> tuple[npt.NDArray[np.int32], IntArray]:
-    """The tokens of all texts one after the other, cut at the model's maximum, and how many each has."""
-    parts: list[npt.NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
-    lengths = np.empty(len(texts), dtype=np.int64)
-    for start in range(0, len(texts), _BLOCK):
-        block = [prompt + text for text in texts[start : start + _BLOCK]]
-        # Padding is said, since a tokenizer remembers what it was last told.
-        found = model.tokenizer(
-            block,
-            padding=False,
-            truncation=True,
-            max_length=model.max_seq_length or 512,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
-        lengths[start : start + _BLOCK] = [len(ids) for ids in found]
-        parts += [np.array(ids, dtype=np.int32) for ids in found]
-    return np.concatenate(parts), lengths
-
-
-def _equal(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    import torch
-
-    tensors = [(ours[name], value) for name, value in theirs.items() if torch.is_tensor(value)]
-    return "input_ids" in theirs and all(torch.equal(one, other) for one, other in tensors)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from beir_hybrid.encoders.encoding import FloatArray, IntArray, Tokenised, computing, vectors_of
+from beir_hybrid.encoders.encoding import FloatArray, computing, vectors_of
+from beir_hybrid.encoders.tokenised import IntArray, Tokenised
 from beir_hybrid.errors import BeirHybridError
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _serve(model: SentenceTransformer, device: str, threads: int, tasks: Any, re
     while True:
         with computing(model, current := precision):
             while precision == current:
-                results.put((number, _encoded(model, features, device)))
+                results.put((number, _encoded(model, features, precision, device)))
                 precision, number, features = _next(tasks)
 
 
@@ -145,14 +146,14 @@ def _next(tasks: Any) -> Any:
                 raise SystemExit from None
 
 
-def _encoded(model: SentenceTransformer, features: dict[str, Any], device: str) -> FloatArray | str:
+def _encoded(model: SentenceTransformer, features: dict[str, Any], precision: str, device: str) -> FloatArray | str:
     import torch
 
     tensors = {
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in features.items()
     }
     try:
-        return vectors_of(model, tensors)
+        return vectors_of(model, tensors, precision)
     except Exception as error:  # whatever it is, the process that asked must hear of it
         return f"encoding on {device} failed: {type(error).__name__}: {str(error).strip()}"
 

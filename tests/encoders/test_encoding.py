@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +11,10 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from beir_hybrid.encoders import dense, encoding
+from beir_hybrid.encoders.attention import attention_in_bf16
 from beir_hybrid.encoders.dense import DenseEncoder
-from beir_hybrid.encoders.encoding import Probe, Tokenised
+from beir_hybrid.encoders.encoding import Probe
+from beir_hybrid.encoders.tokenised import Tokenised
 
 TEXTS = ["a river", "", "the tower of music in a garden", "engine " * 90, "winter", "a letter, a market"]
 
@@ -113,6 +118,75 @@ def test_weights_are_converted_once_and_put_back(model: SentenceTransformer, mon
     assert set(seen) == {torch.bfloat16}
     after = [(name, value, value.dtype) for name, value in model.named_parameters()]
     assert all(a[0] == b[0] and a[1] is b[1] and a[2] == b[2] for a, b in zip(before, after, strict=True))
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        plain = [encoding.vectors_of(model, tokens.batch(rows)) for rows in tokens.batches(20)]
+    with attention_in_bf16(model):  # the weights are left to autocast
+        plain = [encoding.vectors_of(model, tokens.batch(rows), "bf16") for rows in tokens.batches(20)]
     assert np.array_equal(np.concatenate(plain), ours[np.concatenate(list(tokens.batches(20)))])
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_threads_give_what_one_gives(
+    model: SentenceTransformer, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = Tokenised(model, [f"{text} {number}" for number in range(40) for text in TEXTS], "")
+    seen, told = set(), []
+    own = encoding.vectors_of
+
+    def watched(*arguments: Any) -> encoding.FloatArray:
+        seen.add((threading.current_thread().name, torch.get_num_threads()))
+        return own(*arguments)
+
+    monkeypatch.setattr(encoding, "vectors_of", watched)
+    ours = encoding.encode(model, tokens, precision, tokens.batches(200), told.append)
+    assert sum(told) == len(tokens)
+    assert len(seen) > 1
+    assert {threads for _, threads in seen} == {1}
+    assert torch.get_num_threads() == 4
+    monkeypatch.setattr(encoding, "threads_may_share", lambda model: False)
+    torch.set_num_threads(1)
+    alone = encoding.encode(model, tokens, precision, tokens.batches(200))
+    assert np.array_equal(ours, alone)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_what_goes_wrong_in_a_thread_is_heard_of(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = Tokenised(model, TEXTS * 20, "")
+    calls = []
+
+    def failing(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) > 2:
+            raise ValueError("out of luck")
+
+    monkeypatch.setattr(encoding, "vectors_of", failing)
+    with pytest.raises(ValueError, match="out of luck"):
+        encoding.encode(model, tokens, "float32", tokens.batches(100))
+    assert torch.get_num_threads() == 4
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("encode")]
+
+
+def test_layers_that_may_change_are_run_by_one_thread(model: SentenceTransformer) -> None:
+    assert encoding.threads_may_share(model)
+    hook = model[0].register_forward_hook(lambda *_: None)
+    assert not encoding.threads_may_share(model)
+    hook.remove()
+    assert encoding.threads_may_share(model)
+    config = model.transformers_model.config  # type: ignore[union-attr]
+    config.rope_parameters = {"rope_type": "dynamic"}
+    assert not encoding.threads_may_share(model)
+    config.rope_parameters = {"rope_type": "yarn"}
+    assert encoding.threads_may_share(model)
+
+    class Counted(torch.nn.Identity):
+        pass
+
+    model.append(Counted())
+    assert not encoding.threads_may_share(model)
