@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import torch
 
 from beir_hybrid.collections.registry import load_collection
 from beir_hybrid.encoders.dense import DenseEncoder
+from beir_hybrid.encoders.tokenised import token_counts
 from beir_hybrid.training import forward
 from beir_hybrid.training.batching import HybridBatchSampler
+from beir_hybrid.training.lengths import Measure
 from beir_hybrid.training.loss import HybridInfoNCELoss
 from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.rows import HybridDataCollator, PairDataset, training_prompts
@@ -29,7 +32,9 @@ SHARED = Path(__file__).parents[2] / "shared" / "data" / "lareqa"
 BATCH, ROUNDS, RATIO = 32, 3, 1.3
 
 
-def batches(pairs: ParallelPairs, collator: HybridDataCollator, steps: int, bucketing: bool) -> list[dict[str, Any]]:
+def batches(
+    pairs: ParallelPairs, collator: HybridDataCollator, steps: int, bucketing: bool | Measure
+) -> list[dict[str, Any]]:
     """The tokenised batches of the first steps."""
     sampler, dataset = HybridBatchSampler(pairs, BATCH, length_bucketing=bucketing), PairDataset(pairs)
     found: list[dict[str, Any]] = []
@@ -69,7 +74,9 @@ def main() -> None:
     chunks = forward.CHUNKS
     ways = [(bucketing, plain) for bucketing in (False, True) for plain in (True, False)]
     speeds: dict[tuple[bool, bool], float] = dict.fromkeys(ways, 0.0)
-    data = {bucketing: batches(pairs, collator, steps, bucketing) for bucketing in (False, True)}
+    # By the model's tokens, as the trainer has it.
+    counted = partial(token_counts, encoder.model)
+    data = {bucketing: batches(pairs, collator, steps, bucketing and counted) for bucketing in (False, True)}
     for number in range(ROUNDS + 1):
         for bucketing, plain in ways:
             forward.CHUNKS = 10**6 if plain else chunks

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 IntArray = npt.NDArray[np.int64]
 _BLOCK = 4096
-"""Texts that are tokenised at once: lists of Python numbers are large."""
+"""Texts that are tokenised at once."""
 _SAMPLE = 4
 
 
@@ -95,24 +95,33 @@ class Tokenised:
         return {name: torch.from_numpy(made[name]) if name in made else value for name, value in like.items()}
 
 
+def token_counts(model: SentenceTransformer, texts: Sequence[str], prompt: str = "") -> IntArray:
+    """How many tokens each text has for the model, at most its maximum; shape (texts,)."""
+    found = [np.empty(0, dtype=np.int64)]
+    return np.concatenate(found + [np.fromiter(map(len, ids), np.int64) for ids in _ids(model, texts, prompt)])
+
+
 def _tokens(model: SentenceTransformer, texts: Sequence[str], prompt: str) -> tuple[npt.NDArray[np.int32], IntArray]:
-    """The tokens of all texts one after the other, cut at the model's maximum, and how many each has."""
-    parts: list[npt.NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
-    lengths = np.empty(len(texts), dtype=np.int64)
+    """The tokens of all texts one after the other, and how many each has."""
+    parts, lengths = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int64)]
+    for block in _ids(model, texts, prompt):
+        lengths.append(np.fromiter(map(len, block), np.int64))
+        parts += [np.array(ids, dtype=np.int32) for ids in block]
+    return np.concatenate(parts), np.concatenate(lengths)
+
+
+def _ids(model: SentenceTransformer, texts: Sequence[str], prompt: str) -> Iterator[list[list[int]]]:
+    """The tokens of each text, cut at the model's maximum, in blocks: lists of Python numbers are large."""
     for start in range(0, len(texts), _BLOCK):
-        block = [prompt + text for text in texts[start : start + _BLOCK]]
         # Padding is said, since a tokenizer remembers what it was last told.
-        found = model.tokenizer(
-            block,
+        yield model.tokenizer(
+            [prompt + text for text in texts[start : start + _BLOCK]],
             padding=False,
             truncation=True,
             max_length=model.max_seq_length or 512,
             return_attention_mask=False,
             return_token_type_ids=False,
         )["input_ids"]
-        lengths[start : start + _BLOCK] = [len(ids) for ids in found]
-        parts += [np.array(ids, dtype=np.int32) for ids in found]
-    return np.concatenate(parts), lengths
 
 
 def _equal(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.training.drawing import EpochDrawing
 from beir_hybrid.training.eligible import Eligibility
 from beir_hybrid.training.joined import JoinedPairs
+from beir_hybrid.training.lengths import Measure
 from beir_hybrid.training.mixing import (
     HYBRID as HYBRID,
 )
@@ -74,6 +75,7 @@ class HybridBatchSampler:
         repeat_items: Never move a step for want of unused items, use them again instead. An epoch of several sources is
             then as long as their items together, and small ones come several times.
         length_bucketing: Put rows with passages of like length into one global step: less padding, other negatives.
+            Lengths are guessed from characters, or told by a function of texts, such as a count of their tokens.
 
     Raises:
         BeirHybridError: these batches cannot be drawn from these pairs; says why and what would do.
@@ -97,7 +99,7 @@ class HybridBatchSampler:
         alpha_schedule: str | Mapping[str, Any] | None = None,
         total_steps: int | None = None,
         repeat_items: bool = False,
-        length_bucketing: bool = False,
+        length_bucketing: bool | Measure = False,
     ) -> None:
         if batch_size < 1 or world_size < 1 or seed < 0:
             raise BeirHybridError(

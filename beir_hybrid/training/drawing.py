@@ -14,7 +14,7 @@ from beir_hybrid.training.ahead import PlannedAhead
 from beir_hybrid.training.block import BLOCKS, KIND_NUMBER, SOURCES, STEP_PAIRS, Block
 from beir_hybrid.training.draws import draw_weighted
 from beir_hybrid.training.eligible import Eligibility, Slot
-from beir_hybrid.training.lengths import PassageLengths
+from beir_hybrid.training.lengths import Measure, PassageLengths
 from beir_hybrid.training.mixing import BatchKind, FloatArray
 from beir_hybrid.training.planning import FIXED, EpochPlan
 from beir_hybrid.training.schedule import AdaptiveAlpha, LinearAlpha
@@ -50,7 +50,7 @@ class EpochDrawing:
         *,
         schedule: LinearAlpha | AdaptiveAlpha | None = None,
         repeat_items: bool = False,
-        length_bucketing: bool = False,
+        length_bucketing: bool | Measure = False,
     ) -> None:
         self.able, self.pairs, self.mixture, self.seed, self.schedule = able, able.pairs, mixture, seed, schedule
         self._language_shares, self._repeat, self._bucketing = language_shares, repeat_items, length_bucketing
@@ -155,7 +155,9 @@ class EpochDrawing:
     @cached_property
     def lengths(self) -> PassageLengths | None:
         """Lengths of passages, where rows of like length are to share a step."""
-        return PassageLengths(self.pairs) if self._bucketing else None
+        if not self._bucketing:
+            return None
+        return PassageLengths(self.pairs, self._bucketing if callable(self._bucketing) else None)
 
     def random(self, epoch: int, stream: int, piece: Piece | None = None) -> np.random.Generator:
         """The random numbers of one decision in one piece."""

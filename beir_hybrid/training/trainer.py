@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,11 +16,13 @@ from transformers import TrainerCallback
 
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.encoders.dense import keep_prompts, model_name, retrieval_prompts
+from beir_hybrid.encoders.tokenised import token_counts
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import read_json, write_json
 from beir_hybrid.training.arguments import HybridTrainingArguments as HybridTrainingArguments
 from beir_hybrid.training.batching import HybridBatchSampler
 from beir_hybrid.training.joined import JoinedPairs
+from beir_hybrid.training.lengths import Measure
 from beir_hybrid.training.loss import HybridInfoNCELoss
 from beir_hybrid.training.pairs import ParallelPairs
 from beir_hybrid.training.record import RECORD, HybridModelCardCallback, training_record
@@ -36,6 +39,8 @@ TrainingData = (
 )
 """What HybridTrainer trains on: one source, or several."""
 _ADAPTIVE_STATE = "alpha.json"
+_COUNTED = 500_000
+"""Passages, at most, whose tokens are counted; of more, lengths are guessed from their characters."""
 
 
 class HybridTrainer(ShardingTrainer):
@@ -149,7 +154,7 @@ class HybridTrainer(ShardingTrainer):
             "source_weights": args.source_weights if training else "proportional",  # by name, and these are others
             "language_pairs": args.pairs,
             "pair_per": args.pair_per,
-            "length_bucketing": args.length_bucketing,
+            "length_bucketing": args.length_bucketing and self._measure(dataset.pairs),
             "repeat_items": args.repeat_items,
         }
         if not training:
@@ -159,6 +164,13 @@ class HybridTrainer(ShardingTrainer):
             return HybridBatchSampler(dataset.pairs, batch_size, alpha_schedule=args.alpha_schedule, **settings)
         settings["total_steps"] = _global_steps(args, HybridBatchSampler(dataset.pairs, batch_size, **settings).steps)
         return HybridBatchSampler(dataset.pairs, batch_size, alpha_schedule=args.alpha_schedule, **settings)
+
+    def _measure(self, pairs: JoinedPairs) -> bool | Measure:
+        """How lengths are told: by the model's tokens, where those of all passages are counted within a minute."""
+        tokenizer = getattr(self.model, "tokenizer", None)
+        if len(pairs) * len(pairs.languages) > _COUNTED or not getattr(tokenizer, "is_fast", False):
+            return True
+        return partial(token_counts, self.model)
 
     @property
     def _adaptive(self) -> AdaptiveAlpha | None:

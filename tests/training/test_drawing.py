@@ -7,11 +7,14 @@ import math
 import pickle
 import threading
 import time
+import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -247,6 +250,23 @@ def test_rows_of_like_length_share_a_step(batching: str) -> None:
     item, _, passage = sampler.decode(plan.flat)
     means = np.array([len(text) for text in pairs.passage_texts])[pairs.passage_row[item, passage]].mean(axis=1)
     assert abs(np.corrcoef(means[1:], means[:-1])[0, 1]) < 0.4
+
+
+def test_lengths_may_be_told() -> None:
+    pairs = full("a", "abc", 600)
+    asked: list[str] = []
+
+    def checksum(texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        asked.extend(texts)
+        return np.array([zlib.crc32(text.encode()) % 1000 for text in texts])
+
+    sampler = HybridBatchSampler(pairs, 10, "x-x-mono", length_bucketing=checksum)
+    check(sampler, 1)
+    assert len(asked) == len(np.unique(pairs.passage_row[pairs.passage_row >= 0])), "each passage is measured once"
+    item, _, passage = sampler.decode(sampler.plan(1).flat)
+    rows = pairs.passage_row[item, passage]
+    told = checksum([pairs.passage_texts[row] for row in rows.ravel().tolist()]).reshape(rows.shape)
+    assert np.ptp(told, axis=1).mean() < 250, "of like length, as the function has it"
 
 
 @settings(max_examples=60, deadline=None)

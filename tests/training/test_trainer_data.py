@@ -16,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.encoders.dense import DenseEncoder
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.training import trainer as trainer_module
 from beir_hybrid.training.pairs import Negatives, ParallelPairs
 from beir_hybrid.training.rows import HybridDataCollator, PairDataset
 from beir_hybrid.training.trainer import HybridTrainer
@@ -102,11 +103,21 @@ def test_trains_on_several_sources(
 
 
 def test_rows_of_like_length(
-    model: SentenceTransformer, tmp_path: Path, toy_collection: MultilingualCollection
+    model: SentenceTransformer,
+    tmp_path: Path,
+    toy_collection: MultilingualCollection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trainer = HybridTrainer(model, arguments(tmp_path, length_bucketing=True), toy_collection)
     trainer.train()
     assert json.loads((tmp_path / "hybrid_training.json").read_text())["length_bucketing"] is True
+    lengths = trainer.train_sampler._drawing.lengths  # type: ignore[union-attr]
+    pairs = trainer.train_sampler.pairs  # type: ignore[union-attr]
+    text = pairs.parts[0].passage_texts[int(pairs.parts[0].passage_row[0, 0])]
+    assert lengths is not None
+    assert lengths.of(np.array([0]), 0) == len(model.tokenizer(text)["input_ids"]), "the model's own tokens"
+    monkeypatch.setattr(trainer_module, "_COUNTED", 10)
+    assert trainer._measure(pairs) is True, "of too many passages, characters"
 
 
 def test_an_adaptive_training_resumes_exactly(
