@@ -70,15 +70,19 @@ def unit(rows: int, seed: int) -> Vectors:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def best_in_turn(repeats: int, *functions: Callable[[], object]) -> list[float]:
-    """The best seconds of each function, run in turn so that a busy minute meets all of them."""
-    best = [float("inf")] * len(functions)
+def best_in_turn(repeats: int, *functions: Callable[[], Any]) -> tuple[list[float], list[Any]]:
+    """The best seconds of each function, run in turn so that a busy minute meets all of them, and its last result.
+
+    That results of the round before are thrown away is not timed.
+    """
+    best, results = [float("inf")] * len(functions), [None] * len(functions)
     for _ in range(repeats):
         for number, function in enumerate(functions):
+            results[number] = None
             started = time.perf_counter()
-            function()
+            results[number] = function()
             best[number] = min(best[number], time.perf_counter() - started)
-    return best
+    return best, results
 
 
 def compare(queries: int, passages: int, repeats: int) -> None:
@@ -91,16 +95,20 @@ def compare(queries: int, passages: int, repeats: int) -> None:
     corpus = {name: {"title": "", "text": str(row)} for row, name in enumerate(ids)}
     texts = {f"q{number}": "" for number in range(queries)}
     model = Ready(asked, found)
-    searches = [kind(model, show_progress_bar=False) for kind in (HybridExactSearch, DenseRetrievalExactSearch)]
+
+    def search(kind: Any, k: int) -> Any:
+        return kind(model, show_progress_bar=False).search(corpus, texts, k, "dot")
+
     for k in (100, 1000):
-        ours, theirs = best_in_turn(repeats, partial(top_k, asked, found, k, ids), partial(index.search, asked, k))
-        drop_in, beir = best_in_turn(repeats, *(partial(one.search, corpus, texts, k, "dot") for one in searches))
+        ways = partial(top_k, asked, found, k, ids), partial(index.search, asked, k)
+        (ours, theirs), _ = best_in_turn(repeats, *ways)
+        drop_ins = (partial(search, kind, k) for kind in (HybridExactSearch, DenseRetrievalExactSearch))
+        (drop_in, beir), results = best_in_turn(repeats, *drop_ins)
         for query in list(texts)[::100]:
-            mine, other = (np.sort(list(one.results[query].values())) for one in searches)
+            mine, other = (np.sort(list(one[query].values())) for one in results)
             if not np.allclose(mine, other, rtol=1e-5, atol=1e-6):
                 raise SystemExit(f"{query}: HybridExactSearch found other scores than BEIR.")
-        for one in searches:
-            one.results = {}
+        del results
         print(
             f"{queries:6,} x {passages:7,}, k={k:4}: top_k {ours:6.2f} s, faiss {theirs:6.2f} s: {ours / theirs:4.2f}; "
             f"HybridExactSearch {drop_in:6.2f} s, BEIR {beir:6.2f} s: {beir / drop_in:4.1f} times as fast "

@@ -202,7 +202,12 @@ class HybridExactSearch(BaseSearch):  # type: ignore[misc]
                 self.results[query] = best
 
         each_best(
-            Vectors.of(asked, "query vectors"), Vectors.of(found, "document vectors"), top_k + also, documents, take
+            Vectors.of(asked, "query vectors"),
+            Vectors.of(found, "document vectors"),
+            top_k + also,
+            documents,
+            take,
+            threads_each=2,
         )
 
 

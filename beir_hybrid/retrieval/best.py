@@ -67,12 +67,20 @@ def top_k(
 
 
 def each_best(
-    asked: Vectors, found: Vectors, k: int, passage_ids: Sequence[str], take: Take, block: int = 16_384
+    asked: Vectors,
+    found: Vectors,
+    k: int,
+    passage_ids: Sequence[str],
+    take: Take,
+    block: int = 16_384,
+    threads_each: int = 1,
 ) -> None:
     """As `top_k`, but hands over some queries' best as soon as they are known.
 
     Args:
         take: Called with the first of some queries, their scores and their rows; in no order, and in several threads.
+        threads_each: How many threads a processor has: two where `take` holds Python's lock for long, so that there is
+            always one that can search.
     """
     check_fit(asked, found, passage_ids)
     for name, value in (("k", k), ("block", block)):
@@ -90,7 +98,7 @@ def each_best(
     def settle(start: int, keys: Keys) -> None:
         take(start, *equals.passages(keys, k))
 
-    with workers() as pool:
+    with workers(threads_each) as pool:
         if 4 * len(found) * found.dimensions <= _BYTES_HELD:
             search.by_queries(settle, pool)
         else:
@@ -104,7 +112,7 @@ class _Search:
         self._asked, self._found, self._equals, self._k, self._block = asked, found, equals, k, block
         self._width = min(2 * k + 32, equals.groups)
         # Wide blocks for a large k: the first bounds what the others can add, and choosing among few costs little.
-        self._wide = int(np.clip(8 * k, 4096, 8192))
+        self._wide = int(np.clip(16 * k, 4096, 16_384))
         self._own = threading.local()
 
     def by_queries(self, settle: Settle, pool: ThreadPoolExecutor) -> None:
@@ -224,16 +232,16 @@ class _Best:
 
     def ordered(self, queries: slice) -> Keys:
         """The k best keys of some queries, best first."""
-        keys = self._keys[queries]
-        keys = np.where(np.arange(keys.shape[1]) < self._filled[queries, None], keys, 0)
-        keys.partition(keys.shape[1] - self.k, axis=1)
-        ordered: Keys = np.sort(keys[:, keys.shape[1] - self.k :], axis=1)[:, ::-1]
-        return ordered
+        filled = self._filled[queries]
+        keys = self._keys[queries, : int(filled.max())]  # sorted whole: that is faster than to choose among so few
+        keys = np.where(np.arange(keys.shape[1]) < filled[:, None], keys, 0)
+        keys.sort(axis=1)
+        return keys[:, ::-1][:, : self.k]
 
 
 def _bound(scores: FloatArray, k: int) -> FloatArray:
     """A score that at least `k` of each row reach, and not many more: choosing among all would take longer."""
-    fold = scores.shape[1] // (4 * k)
+    fold = scores.shape[1] // (2 * k)
     if fold > 1:  # the best of each few: the k-th of those is no better than the k-th of all
         scores = scores[:, : scores.shape[1] // fold * fold].reshape(len(scores), fold, -1).max(axis=1)
     bound: FloatArray = np.partition(scores, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k]

@@ -222,12 +222,12 @@ def threads() -> int:
 
 
 @contextlib.contextmanager
-def workers() -> Iterator[ThreadPoolExecutor]:
-    """Threads that each score and choose on their own, while the BLAS starts none.
+def workers(each: int = 1) -> Iterator[ThreadPoolExecutor]:
+    """Threads that score and choose on their own, so many for each processor, while the BLAS starts none.
 
     A BLAS with threads waits for all of them at the end of each product, and leaves all but one idle between products.
     """
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads()) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(each * threads()) as pool:
         yield pool
 
 
