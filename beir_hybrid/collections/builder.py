@@ -13,6 +13,18 @@ from beir_hybrid.collections.texts import Relevance, Texts
 from beir_hybrid.errors import BeirHybridError
 
 
+def check_question(identifier: str, text: str, where: str) -> None:
+    """Refuse a question without text: an encoder would take it, and find something or other.
+
+    Raises:
+        BeirHybridError: it is empty or blank; begins with `where`.
+    """
+    if not text.strip():
+        raise BeirHybridError(
+            f"{where}: the question {identifier!r} has no text; write one, or leave it and its judgements out."
+        )
+
+
 @dataclass
 class CollectionBuilder:
     """Collects rows while a reader goes through its files, and checks them when the collection is built.
@@ -36,6 +48,7 @@ class CollectionBuilder:
 
     def add_query(self, identifier: str, text: str, language: int, item: str, answer: int, where: str) -> int:
         """Add a question of the parallel `item`, answered by the passage row `answer`; return its row."""
+        check_question(identifier, text, where)
         row = self._add(self._queries, identifier, text, language, where)
         number = self._items.setdefault(item, len(self._items))
         self._query_item.append(number)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from beir_hybrid.collections.builder import Judgement, judged_collection
+from beir_hybrid.collections.builder import Judgement, check_question, judged_collection
 from beir_hybrid.collections.collection import KINDS, CollectionInfo, Kind, MultilingualCollection
 from beir_hybrid.collections.storage.jsonl import id_field, read_jsonl, text_field
 from beir_hybrid.collections.storage.parquet import read_parquet
@@ -233,6 +233,7 @@ def _queries(
         seen.add(identifier)
         if identifier not in judged:
             continue
+        check_question(identifier, text, where)
         code = _language(record, language, _QUERY_LANGUAGE, where)
         item = _also(record, "item")
         ids.append(identifier)

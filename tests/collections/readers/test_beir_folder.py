@@ -165,7 +165,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     passages=st.lists(st.tuples(TEXT, TEXT, st.sampled_from(["en", "de", "hi", ""])), min_size=1, max_size=12),
-    questions=st.lists(st.tuples(TEXT, st.sampled_from(["en", "de", ""])), min_size=1, max_size=6),
+    questions=st.lists(st.tuples(TEXT.filter(str.strip), st.sampled_from(["en", "de", ""])), min_size=1, max_size=6),
     data=st.data(),
 )
 def test_on_disk_or_in_memory_is_the_same(
@@ -202,6 +202,10 @@ def test_on_disk_or_in_memory_is_the_same(
             r"corpus\.jsonl, line 4: the id 'd1' is used twice",
         ),
         ({"queries": [*QUERIES, QUERIES[3]]}, r"queries\.jsonl, line 5: the id 'q4' is used twice"),
+        (
+            {"queries": [{**QUERIES[0], "text": " "}, *QUERIES[1:]]},
+            r"queries\.jsonl, line 1: the question 'q1' has no text; write one",
+        ),
         ({"queries": QUERIES[:2]}, r"test\.tsv, line 6: the question 'q3' is judged, and .*queries\.jsonl has no such"),
         ({"passages": PASSAGES[:2]}, r"test\.tsv, line 4: the judged passage '3' is not in the corpus"),
         (
