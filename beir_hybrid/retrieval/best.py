@@ -24,7 +24,7 @@ from beir_hybrid.retrieval.vectors import (
     workers,
 )
 
-_SCORES_AT_ONCE = 2**21
+_SCORES_AT_ONCE = 2**22
 _KEYS_AT_ONCE = 2**25
 _ROWS_SORTED_AT_ONCE = 256
 _BYTES_HELD = 2**27
