@@ -181,7 +181,7 @@ def test_ids_and_questions_that_pyserini_would_break(tmp_path: Path) -> None:
     assert exported.manifest["ids"]["escaped_passages"] == 5
     assert "percent-encoding" in (exported.folder / "README.md").read_text()
     with pytest.raises(BeirHybridError, match="the question 'q' is empty"):
-        export_pyserini(Random(), of_texts(["a"], question=("q", " \t")), tmp_path / "empty")
+        export_pyserini(Random(), of_texts(["a"], question=("q", "\x07")), tmp_path / "empty")
     with pytest.raises(BeirHybridError, match="surrogate pair"):
         export_pyserini(Random(), of_texts(["a"], question=("q", "\ud800?")), tmp_path / "half")
 

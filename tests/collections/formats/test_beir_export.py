@@ -115,13 +115,14 @@ LANGUAGE = st.sampled_from(["en", "de", "no", "zh-Hans"])
 def collections(draw: st.DrawFn) -> MultilingualCollection:
     languages = ("en", "de", "no", "zh-Hans")
 
-    def texts(ids: list[str], *, with_titles: bool) -> Texts:
-        drawn, codes = ([draw(one) for _ in ids] for one in (TEXT, LANGUAGE))
+    def texts(ids: list[str], *, with_titles: bool | None = None) -> Texts:
+        text = TEXT if with_titles is not None else TEXT.filter(str.strip)
+        drawn, codes = ([draw(one) for _ in ids] for one in (text, LANGUAGE))
         titles = tuple(draw(TEXT) for _ in ids) if with_titles else None
         return Texts(tuple(ids), tuple(drawn), np.array([languages.index(c) for c in codes], dtype=np.int16), titles)
 
     passages = texts(draw(st.lists(ID, min_size=1, max_size=8, unique=True)), with_titles=draw(st.booleans()))
-    queries = texts(draw(st.lists(ID, min_size=1, max_size=4, unique=True)), with_titles=False)
+    queries = texts(draw(st.lists(ID, min_size=1, max_size=4, unique=True)))
     pairs = st.tuples(st.integers(0, len(queries) - 1), st.integers(0, len(passages) - 1))
     judged = draw(st.dictionaries(pairs, st.integers(-1, 3), min_size=1, max_size=12))
     lines = [Judgement(q, passages.ids[p], grade, "") for (q, p), grade in judged.items()]
