@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from beir_hybrid.retrieval.beir import HybridExactSearch
 from beir_hybrid.retrieval.search import top_k
-from beir_hybrid.retrieval.vectors import threads
+from beir_hybrid.retrieval.threads import threads
 
 DIMENSIONS = 384
 SIZES = ((13_090, 13_014), (1_000, 100_000))

@@ -207,7 +207,6 @@ class HybridExactSearch(BaseSearch):  # type: ignore[misc]
             top_k + also,
             documents,
             take,
-            threads_each=2,
         )
 
 

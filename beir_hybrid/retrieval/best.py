@@ -12,6 +12,8 @@ import numpy.typing as npt
 from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.retrieval.keys import Equals, Keys, keys_of, scores_of
+from beir_hybrid.retrieval.products import products, way
+from beir_hybrid.retrieval.threads import threads, workers
 from beir_hybrid.retrieval.vectors import (
     FloatArray,
     Vectors,
@@ -19,9 +21,6 @@ from beir_hybrid.retrieval.vectors import (
     check_fit,
     first_equal,
     id_ranks,
-    products,
-    threads,
-    workers,
 )
 
 _SCORES_AT_ONCE = 2**22
@@ -73,14 +72,11 @@ def each_best(
     passage_ids: Sequence[str],
     take: Take,
     block: int = 16_384,
-    threads_each: int = 1,
 ) -> None:
     """As `top_k`, but hands over some queries' best as soon as they are known.
 
     Args:
         take: Called with the first of some queries, their scores and their rows; in no order, and in several threads.
-        threads_each: How many threads a processor has: two where `take` holds Python's lock for long, so that there is
-            always one that can search.
     """
     check_fit(asked, found, passage_ids)
     for name, value in (("k", k), ("block", block)):
@@ -98,7 +94,8 @@ def each_best(
     def settle(start: int, keys: Keys) -> None:
         take(start, *equals.passages(keys, k))
 
-    with workers(threads_each) as pool:
+    way(found.dimensions)  # before the threads, which then know whether PyTorch is in use
+    with workers() as pool:
         if 4 * len(found) * found.dimensions <= _BYTES_HELD:
             search.by_queries(settle, pool)
         else:

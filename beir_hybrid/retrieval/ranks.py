@@ -15,7 +15,9 @@ import numpy.typing as npt
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError
+from beir_hybrid.retrieval.products import products, way
 from beir_hybrid.retrieval.targets import QUERIES_AT_ONCE, Tally, tallies, target_scores
+from beir_hybrid.retrieval.threads import workers
 from beir_hybrid.retrieval.vectors import (
     FloatArray,
     Vectors,
@@ -23,8 +25,6 @@ from beir_hybrid.retrieval.vectors import (
     check_fit,
     first_equal,
     id_ranks,
-    products,
-    workers,
 )
 
 Progress = Callable[[int, int], None]
@@ -82,6 +82,7 @@ def relevant_ranks(
     pool = _Pool(first, id_ranks(collection.passages.ids)[0], collection.passages.language)
     targets = target_scores(asked, found, first, collection)
     counted = list(tallies(collection, targets))
+    way(found.dimensions)  # before the threads, which then know whether PyTorch is in use
     blocks = -(-len(found) // found.rows_at_once)
     for number, (start, vectors) in enumerate(found.blocks()):
         block = _PassageBlock.of(pool, start, vectors)

@@ -9,7 +9,8 @@ import numpy as np
 
 from beir_hybrid.collections.collection import MultilingualCollection
 from beir_hybrid.collections.texts import IntArray
-from beir_hybrid.retrieval.vectors import FloatArray, Vectors, products
+from beir_hybrid.retrieval.products import products
+from beir_hybrid.retrieval.vectors import FloatArray, Vectors
 
 QUERIES_AT_ONCE = 1024
 _TARGET_QUERIES_AT_ONCE = 64

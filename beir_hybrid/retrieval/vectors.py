@@ -1,14 +1,8 @@
-"""Vectors that are read a block at a time, from memory or from disk, and what is the same in every search of them.
-
-A score must not depend on the block that it was computed in, or a tie would be settled by rounding. Two rules see to
-that: no product of matrices is narrow, and a vector that stands in several rows is scored once (`first_equal`).
-"""
+"""Vectors that are read a block at a time, from memory or from disk, and what is the same in every search of them."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,17 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from beir_hybrid.collections.texts import IntArray
 from beir_hybrid.errors import BeirHybridError
 from beir_hybrid.files import let_go
+from beir_hybrid.retrieval.threads import threads
 
 FloatArray = npt.NDArray[np.float32]
 
-# For narrow matrices a BLAS takes another kernel, which sums in another order. These widths (queries, passages) are
-# past OpenBLAS's limit for small matrices.
-_NARROWEST = (32, 512)
 _BYTES_AT_ONCE = 2**25
 _NUMBERS_HASHED = 32
 _ROWS_HASHED_AT_ONCE = 2048
@@ -198,43 +189,6 @@ def _repeated(hashes: npt.NDArray[np.uint64]) -> IntArray:
         return np.empty(0, dtype=np.int64)
     place = np.minimum(np.searchsorted(twice, hashes), len(twice) - 1)
     return np.flatnonzero(twice[place] == hashes)
-
-
-def products(left: FloatArray, right: FloatArray, out: FloatArray, left_is_queries: bool) -> FloatArray:
-    """Inner products, shape (left, right), in the memory of `out` where it is large enough.
-
-    The same numbers whatever blocks the vectors are in, and whichever of the two are the queries.
-    """
-    narrowest = _NARROWEST if left_is_queries else _NARROWEST[::-1]
-    a, b = _widened(left, narrowest[0]), _widened(right, narrowest[1])
-    size = len(a) * len(b)
-    # Memory that is new costs a page fault every 4 KiB, a third of the time of the product itself.
-    target = out[:size].reshape(len(a), len(b)) if size <= len(out) else None
-    product: FloatArray = np.matmul(a, b.T, out=target)
-    return product[: len(left), : len(right)]
-
-
-def threads() -> int:
-    """How many threads search: what this process may use, or was told to (OMP_NUM_THREADS)."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(may, int(told) if told.isdecimal() else may, 16))
-
-
-@contextlib.contextmanager
-def workers(each: int = 1) -> Iterator[ThreadPoolExecutor]:
-    """Threads that score and choose on their own, so many for each processor, while the BLAS starts none.
-
-    A BLAS with threads waits for all of them at the end of each product, and leaves all but one idle between products.
-    """
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(each * threads()) as pool:
-        yield pool
-
-
-def _widened(vectors: FloatArray, rows: int) -> FloatArray:
-    if len(vectors) >= rows:
-        return vectors
-    return np.concatenate([vectors, np.zeros((rows - len(vectors), vectors.shape[1]), dtype=np.float32)])
 
 
 def id_ranks(ids: Sequence[str]) -> tuple[IntArray, bool]:

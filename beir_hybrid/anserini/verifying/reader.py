@@ -11,7 +11,7 @@ from beir_hybrid.anserini import commands
 from beir_hybrid.anserini.exporting.exported import Exported, ExportedQueries
 from beir_hybrid.anserini.jvm import JavaProcess
 from beir_hybrid.anserini.verifying.agreement import FloatArray, Hits, IntArray
-from beir_hybrid.retrieval.vectors import threads
+from beir_hybrid.retrieval.threads import threads
 
 _READBACK = "beir_hybrid.anserini.verifying.readback"
 
