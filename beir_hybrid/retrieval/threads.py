@@ -6,9 +6,8 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -28,55 +27,51 @@ def workers() -> Iterator[ThreadPoolExecutor]:
 
     A BLAS with threads waits for all of them at the end of each product, and leaves all but one idle between products.
     """
-    with (
-        threadpool_limits(1, user_api="blas"),
-        _torch_in_one_thread() as begin,
-        _TURNS.short(),
-        ThreadPoolExecutor(threads(), initializer=begin) as pool,
-    ):
+    with _SEARCHES, ThreadPoolExecutor(threads(), initializer=_begin) as pool:
         yield pool
 
 
-@contextlib.contextmanager
-def _torch_in_one_thread() -> Iterator[Callable[[], None] | None]:
-    """What a thread begins with so that PyTorch, where it is in use, starts no others for it."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield None
-        return
-    before = torch.get_num_threads()
-    try:
-        yield partial(torch.set_num_threads, 1)
-    finally:
-        torch.set_num_threads(before)  # some of what the threads were told holds for all
-
-
-class _Turns:
-    """Short turns at Python's lock while threads search.
-
-    NumPy gives the lock back in each of its many calls. A thread that wants it again waits for a whole turn, 5 ms by
-    default, of one that makes Python objects of its results; with short turns a search into dicts takes a tenth less.
-    """
+class _Searches:
+    """What a search changes for the whole process, while any runs: it is as before after the last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._searches = 0
-        self._before = 0.0
+        self._running = 0
+        self._changed = contextlib.ExitStack()
 
-    @contextlib.contextmanager
-    def short(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         with self._lock:
-            if not self._searches:
-                self._before = sys.getswitchinterval()
-                sys.setswitchinterval(min(self._before, _SECONDS_A_TURN))
-            self._searches += 1
+            if not self._running:
+                self._changed.enter_context(_changed())
+            self._running += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._running -= 1
+            if not self._running:
+                self._changed.close()
+
+
+@contextlib.contextmanager
+def _changed() -> Iterator[None]:
+    turn, torch = sys.getswitchinterval(), sys.modules.get("torch")
+    torch_threads = torch.get_num_threads() if torch is not None else 0
+    with threadpool_limits(1, user_api="blas"):
+        # NumPy gives Python's lock back in each of its many calls. A thread that wants it again waits for a whole turn,
+        # 5 ms by default, of one that makes Python objects: with short turns a search into dicts takes a tenth less.
+        sys.setswitchinterval(min(turn, _SECONDS_A_TURN))
         try:
             yield
         finally:
-            with self._lock:
-                self._searches -= 1
-                if not self._searches:
-                    sys.setswitchinterval(self._before)
+            sys.setswitchinterval(turn)
+            if torch is not None:
+                torch.set_num_threads(torch_threads)  # some of what `_begin` tells a thread holds for all
 
 
-_TURNS = _Turns()
+def _begin() -> None:
+    """PyTorch, where it is in use, starts no threads for this one."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+
+
+_SEARCHES = _Searches()
