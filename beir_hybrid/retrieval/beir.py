@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from beir_hybrid.files import as_one_error
 from beir_hybrid.retrieval.best import each_best
 from beir_hybrid.retrieval.vectors import FloatArray, Vectors
 
+# The vectors of a corpus of 100,000 to 350,000 documents.
+_BYTES_IN_MEMORY = 2**29
+
 
 class HybridExactSearch(BaseSearch):  # type: ignore[misc]
     """Exact search for BEIR's `EvaluateRetrieval`, with the arguments of its `DenseRetrievalExactSearch`.
@@ -27,7 +30,7 @@ class HybridExactSearch(BaseSearch):  # type: ignore[misc]
         EvaluateRetrieval(HybridExactSearch(model, batch_size=64), score_function="cos_sim").retrieve(corpus, queries)
 
     Unlike BEIR's it takes a single query and titles that are null, settles ties by id as trec_eval does, and refuses
-    vectors that are not finite. The vectors of more than one chunk of the corpus wait in a temporary file.
+    vectors that are not finite. The vectors of a corpus beyond one chunk and 512 MiB wait in a temporary file.
     """
 
     def __init__(self, model: Any, batch_size: int = 128, corpus_chunk_size: int = 50_000, **kwargs: Any) -> None:
@@ -96,7 +99,7 @@ class HybridExactSearch(BaseSearch):  # type: ignore[misc]
         """Encode into BEIR's pickled files, as BEIR does."""
         DenseRetrievalExactSearch.encode(
             self,
-            {document: _document(record) for document, record in corpus.items()},
+            dict(zip(corpus, _complete(corpus.values()), strict=True)),
             queries,
             encode_output_path=encode_output_path,
             overwrite=overwrite,
@@ -142,33 +145,34 @@ class HybridExactSearch(BaseSearch):  # type: ignore[misc]
     def _encoded(
         self, corpus: Mapping[str, Mapping[str, Any]], score_function: str, folder: Path
     ) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """Document ids, the longest document first, and their vectors: in memory if one chunk, else in a file."""
-        lengths = {
-            name: len(record.get("title") or "") + len(record.get("text") or "") for name, record in corpus.items()
-        }
+        """Document ids, the longest document first, and their vectors: in a file where they are many."""
+        lengths = _lengths(corpus)
         documents = sorted(lengths, key=lengths.__getitem__, reverse=True)
         chunks = self._chunks(corpus, documents, score_function)
         first = next(chunks)
+        shape = (len(documents), first.shape[1])
         if len(first) == len(documents):
             return documents, first
+        if 4 * shape[0] * shape[1] <= _BYTES_IN_MEMORY:
+            return documents, np.concatenate([first, *chunks])
         path = folder / "vectors"
         with as_one_error(path), open(path, "wb") as stream:
             first.tofile(stream)
             for chunk in chunks:
-                if chunk.shape[1] != first.shape[1]:
-                    raise BeirHybridError(
-                        f"the model made vectors of {first.shape[1]} and of {chunk.shape[1]} numbers."
-                    )
                 chunk.tofile(stream)
-        return documents, np.memmap(path, dtype=np.float32, mode="r", shape=(len(documents), first.shape[1]))
+        return documents, np.memmap(path, dtype=np.float32, mode="r", shape=shape)
 
     def _chunks(
         self, corpus: Mapping[str, Mapping[str, Any]], documents: list[str], score_function: str
     ) -> Iterator[FloatArray]:
+        numbers = 0
         for start in range(0, len(documents), self.corpus_chunk_size):
-            some = [_document(corpus[name]) for name in documents[start : start + self.corpus_chunk_size]]
-            vectors = self.model.encode_corpus(some, **self._options)
-            yield _scaled(self._vectors(vectors, len(some), "document"), score_function)
+            some = _complete(map(corpus.__getitem__, documents[start : start + self.corpus_chunk_size]))
+            chunk = self._vectors(self.model.encode_corpus(some, **self._options), len(some), "document")
+            if start and chunk.shape[1] != numbers:
+                raise BeirHybridError(f"the model made vectors of {numbers} and of {chunk.shape[1]} numbers.")
+            numbers = chunk.shape[1]
+            yield _scaled(chunk, score_function)
 
     @staticmethod
     def _vectors(vectors: Any, texts: int, kind: str) -> FloatArray:
@@ -215,11 +219,21 @@ def _check(score_function: str) -> None:
         raise unknown("score function", str(score_function), ("cos_sim", "dot"))
 
 
-def _document(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _lengths(corpus: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """How many characters each document has."""
+    with contextlib.suppress(KeyError, TypeError):  # most corpora have a title and a text everywhere
+        return {name: len(one["title"]) + len(one["text"]) for name, one in corpus.items()}
+    return {name: len(one.get("title") or "") + len(one.get("text") or "") for name, one in corpus.items()}
+
+
+def _complete(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """With a title and a text, which models take for granted."""
-    if record.get("title") is not None and record.get("text") is not None:
-        return record
-    return {**record, "title": record.get("title") or "", "text": record.get("text") or ""}
+    return [
+        one
+        if one.get("title") is not None and one.get("text") is not None
+        else {**one, "title": one.get("title") or "", "text": one.get("text") or ""}
+        for one in records
+    ]
 
 
 def _scaled(vectors: npt.ArrayLike, score_function: str) -> FloatArray:

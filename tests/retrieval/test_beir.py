@@ -41,8 +41,9 @@ QUERIES = {f"{'d' if number % 2 else 'q'}{number}": f"query {number}" for number
 
 
 @pytest.mark.parametrize("score_function", ["cos_sim", "dot"])
-@pytest.mark.parametrize("chunk", [20, 45, 1000])
-def test_results_are_those_of_beir(score_function, chunk):
+@pytest.mark.parametrize(("chunk", "in_memory"), [(20, 0), (45, 2**29), (1000, 0)])
+def test_results_are_those_of_beir(score_function, chunk, in_memory, monkeypatch):
+    monkeypatch.setattr("beir_hybrid.retrieval.beir._BYTES_IN_MEMORY", in_memory)
     options = {"batch_size": 8, "corpus_chunk_size": chunk, "show_progress_bar": False}
     ours, theirs = (
         EvaluateRetrieval(kind(Model(), **options), k_values=[1, 10], score_function=score_function).retrieve(
@@ -124,6 +125,12 @@ def test_faults_are_named():
     search.model.encode_corpus = lambda corpus, **options: np.full((len(corpus), 24), np.nan)
     with pytest.raises(BeirHybridError, match="NaN or infinity"):
         search.search(CORPUS, QUERIES, 5, "cos_sim")
+    widths = iter((24, 25))
+    search.corpus_chunk_size = 50
+    search.model.encode_corpus = lambda corpus, **options: np.ones((len(corpus), next(widths)))
+    with pytest.raises(BeirHybridError, match="vectors of 24 and of 25 numbers"):
+        search.search(CORPUS, QUERIES, 5, "cos_sim")
+    search.corpus_chunk_size = 1000
     search.model.encode_corpus = lambda corpus, **options: np.ones((1, 24))
     with pytest.raises(BeirHybridError, match="1 vectors for 90 document texts"):
         search.search(CORPUS, QUERIES, 5, "cos_sim")
