@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-_SECONDS_A_TURN = 5e-5
+_SECONDS_A_TURN = 2e-4
 
 
 def threads() -> int:
